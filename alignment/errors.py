@@ -1,0 +1,157 @@
+"""Everything that `alignment` raises.
+
+AlignmentError
+├── FrameError                  a frame has not the form that was asked for
+│   ├── MissingColumnError      a column is not there
+│   ├── DuplicateColumnError    two columns would have one name
+│   ├── ColumnTypeError         a column has a type that cannot be used here
+│   ├── NaiveTimeError          an instant has no time zone
+│   ├── NullTimeError           an instant that must be known is null
+│   ├── NullKeyError            an observation has no entity
+│   └── KeyTypeError            spine and observations disagree on a key's type
+├── RevisionError               the rows contradict the rules of time
+│   ├── AmbiguousRevisionsError two rows claim to be the same revision
+│   ├── EventAfterArrivalError  a measurement was known before it happened
+│   └── UnknownArrivalError     nobody said when a row arrived
+├── DefinitionError             a declaration cannot mean anything
+│   ├── DurationError           a text is not a duration
+│   ├── FeatureError            a feature's arguments do not fit
+│   ├── ViewError               a view's arguments do not fit
+│   ├── LabelError              a label's arguments do not fit
+│   └── UnknownEngineError      no engine has that name
+├── AggregateOverflowError      an integer sum does not fit in 64 bits
+└── DatasetError                a data set cannot be written, read or rebuilt
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlignmentError(Exception):
+    """Root of all errors of this package.
+
+    Args:
+        problem: What is wrong, with the value and the place.
+        hint: What to do about it, ready to be pasted. Empty if there is nothing to say.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        self.problem = problem
+        self.hint = hint
+        super().__init__(f"{problem}\n\nhint: {hint}" if hint else problem)
+
+
+class FrameError(AlignmentError):
+    """A frame has not the form that was asked for."""
+
+
+class MissingColumnError(FrameError):
+    """A column is not there.
+
+    Attributes:
+        column: The name that was looked for.
+        place: The frame that lacks it.
+    """
+
+    def __init__(
+        self, column: str, place: str, available: Iterable[str], *, argument: str | None = None
+    ) -> None:
+        self.column = column
+        self.place = place
+        names = list(available)
+        close = difflib.get_close_matches(column, names, n=1, cutoff=0.6)
+        if close and argument:
+            hint = f'did you mean {close[0]!r}? Pass {argument}="{close[0]}".'
+        elif close:
+            hint = f"did you mean {close[0]!r}?"
+        else:
+            shown = ", ".join(repr(name) for name in names[:12]) or "none"
+            hint = f"its columns are {shown}{', ...' if len(names) > 12 else ''}."
+            if argument:
+                hint += f' Pass {argument}="..." to name another.'
+        super().__init__(f"{place} has no column {column!r}", hint)
+
+
+class DuplicateColumnError(FrameError):
+    """Two columns would have one name."""
+
+
+class ColumnTypeError(FrameError):
+    """A column has a type that cannot be used here."""
+
+
+class NaiveTimeError(FrameError):
+    """An instant has no time zone.
+
+    Attributes:
+        column: The column (or argument) with naive instants.
+    """
+
+    def __init__(self, column: str, place: str, hint: str = "") -> None:
+        self.column = column
+        super().__init__(
+            f"{place}: {column!r} has no time zone",
+            hint or f'say what zone it is in, e.g. pl.col("{column}").dt.replace_time_zone("UTC").',
+        )
+
+
+class NullTimeError(FrameError):
+    """An instant that must be known is null."""
+
+
+class NullKeyError(FrameError):
+    """An observation has no entity."""
+
+
+class KeyTypeError(FrameError):
+    """Spine and observations disagree on a key's type."""
+
+
+class RevisionError(AlignmentError):
+    """The rows contradict the rules of time."""
+
+
+class AmbiguousRevisionsError(RevisionError):
+    """Two different rows have the same key and arrival, and no `log_sequence` orders them."""
+
+
+class EventAfterArrivalError(RevisionError):
+    """A measurement arrived before it happened."""
+
+
+class UnknownArrivalError(RevisionError):
+    """Rows without an arrival, and no rule to give them one."""
+
+
+class DefinitionError(AlignmentError):
+    """A declaration cannot mean anything."""
+
+
+class DurationError(DefinitionError):
+    """A text is not a duration, or a duration of the wrong sign."""
+
+
+class FeatureError(DefinitionError):
+    """A feature's arguments do not fit each other or the view."""
+
+
+class ViewError(DefinitionError):
+    """A view's arguments do not fit each other."""
+
+
+class LabelError(DefinitionError):
+    """A label's arguments do not fit each other or the views."""
+
+
+class UnknownEngineError(DefinitionError):
+    """No engine has that name."""
+
+
+class AggregateOverflowError(AlignmentError):
+    """An integer sum does not fit in 64 bits."""
+
+
+class DatasetError(AlignmentError):
+    """A data set cannot be written, read or rebuilt."""
