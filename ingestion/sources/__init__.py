@@ -1,0 +1,1 @@
+"""Sources of observations, one module per kind."""
