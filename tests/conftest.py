@@ -1,45 +1,38 @@
-"""What all tests share: where the real data sets are, and how much of the long runs to do."""
+"""What all tests share: where the modules beside the tests are, the Hypothesis budgets, the shared reference data."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:  # `oracle`, `strategies` and their kin, whatever the import mode
+    sys.path.insert(0, str(HERE))
 
-ROOT = Path(__file__).resolve().parent.parent
-
-# Tests import each other's helpers as `tests.oracle`. At the end of the path, so that an installed wheel is tested and not
-# the checkout around it.
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-
-def shared_folder() -> Path:
-    """The folder with the real data sets and the peer cases: ASKNOWN_SHARED, by default `../shared` beside the repository."""
-    return Path(os.environ.get("ASKNOWN_SHARED", ROOT.parent / "shared")).resolve()
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+settings.register_profile(
+    "default", max_examples=30, deadline=None, derandomize=True, suppress_health_check=SLOW_IS_FINE
+)
+settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
+settings.register_profile("soak", max_examples=2000, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-@pytest.fixture(scope="session")
-def shared() -> Callable[[str], Path]:
-    """Find a file of the shared folder by its path there; the test is skipped, with the reason, where it is absent."""
-
-    def find(relative: str) -> Path:
-        path = shared_folder() / relative
-        if not path.exists():
-            pytest.skip(f"{relative} not found below {shared_folder()}; set ASKNOWN_SHARED")
-        return path
-
-    return find
+def shared_folder() -> Path | None:
+    """The reference data and peer cases: `ASKNOWN_SHARED`, or `../shared` beside the checkout; None if neither is there."""
+    given = os.environ.get("ASKNOWN_SHARED")
+    folder = Path(given) if given else HERE.parent.parent / "shared"
+    return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="session")
-def soak() -> Callable[[int], int]:
-    """Scale the count of a long run by ASKNOWN_SOAK (1 = all of it): `soak(200)` is 20 at ASKNOWN_SOAK=0.1."""
-    share = float(os.environ.get("ASKNOWN_SOAK", "1"))
-    return lambda count: max(1, round(count * share))
+def shared() -> Path:
+    """The shared folder; a test that asks for it is skipped where there is none."""
+    folder = shared_folder()
+    if folder is None:
+        pytest.skip("reference data is not here: set ASKNOWN_SHARED to its folder")
+    return folder
