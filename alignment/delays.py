@@ -1,0 +1,126 @@
+"""Delay rules: when rows without a measured arrival are taken to have arrived (R13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import polars as pl
+
+from alignment.durations import DAY_US, Duration, DurationLike, parse_duration
+from alignment.errors import DefinitionError
+from alignment.wallclock import check_zone, time_of_day_us, to_instants, to_local
+
+
+@runtime_checkable
+class DelayRule(Protocol):
+    """What gives arrivals to rows that have none."""
+
+    @property
+    def arrival_kind(self) -> str:
+        """`declared` or `modelled`: how rows stamped by this rule are marked."""
+
+    def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
+        """One arrival per row of `frame`, Datetime("us", "UTC").
+
+        Args:
+            frame: Columns `event_time` and, for forecasts, `issue_time`; Datetime("us", "UTC").
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FixedDelay:
+    """Every row arrives a fixed time after its event; a forecast after its issue.
+
+    Args:
+        delay: How long after; not negative.
+
+    Raises:
+        DurationError: If `delay` is not a duration.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> frame = pl.DataFrame({"event_time": [datetime(2026, 1, 1, 12, tzinfo=UTC)]})
+        >>> FixedDelay("45m").arrival_times(frame).dt.to_string("%H:%M").to_list()
+        ['12:45']
+    """
+
+    delay: DurationLike
+    arrival_kind: str = field(default="declared", init=False)
+
+    def __post_init__(self) -> None:
+        parse_duration(self.delay, "delay", allow_zero=True)
+
+    @property
+    def duration(self) -> Duration:
+        """The delay, parsed."""
+        return parse_duration(self.delay, "delay", allow_zero=True)
+
+    def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
+        """See `DelayRule.arrival_times`."""
+        return _as_instants(_origin(frame).to_physical() + self.duration.total_us)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSchedule:
+    """Rows arrive at a time of day, some days after (or before) the local day of their event.
+
+    The day is that of `event_time` in `zone`, plus `days`. Where it is not a working day, the next working day is
+    taken. A time of day in a gap is the transition instant, a doubled one its first (R15).
+
+    Args:
+        at: Local time of day, `HH:MM` or `HH:MM:SS`.
+        zone: IANA zone of the provider.
+        days: Days from the event's local day to the publication's; negative for day-ahead forecasts.
+        weekdays: Days on which it publishes, 1 = Monday to 7 = Sunday.
+        holidays: Local dates on which it does not.
+
+    Raises:
+        DefinitionError: If a time, zone or weekday is none.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> frame = pl.DataFrame({"event_time": [datetime(2018, 3, 25, tzinfo=UTC)]})
+        >>> PublishSchedule("12:00", "Europe/Amsterdam", days=-1).arrival_times(frame).dt.to_string("%d %H:%M").to_list()
+        ['24 11:00']
+    """
+
+    at: str
+    zone: str
+    days: int = 1
+    weekdays: Sequence[int] = (1, 2, 3, 4, 5, 6, 7)
+    holidays: Sequence[date] = ()
+    arrival_kind: str = field(default="declared", init=False)
+
+    def __post_init__(self) -> None:
+        check_zone(self.zone)
+        time_of_day_us(self.at, "at")
+        if not self.weekdays or not set(self.weekdays) <= set(range(1, 8)):
+            raise DefinitionError(
+                f"weekdays={self.weekdays!r} are not days of the week", "1 is Monday, 7 is Sunday, e.g. weekdays=range(1, 6)."
+            )
+
+    def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
+        """See `DelayRule.arrival_times`."""
+        events = frame["event_time"].to_physical()
+        known = events.fill_null(0).to_numpy()
+        day = to_local(known, self.zone) // DAY_US + self.days
+        mask = "".join("1" if weekday in self.weekdays else "0" for weekday in range(1, 8))
+        day = np.busday_offset(
+            day.astype("datetime64[D]"), 0, roll="forward", weekmask=mask, holidays=[np.datetime64(d) for d in self.holidays]
+        ).astype(np.int64)
+        instants = to_instants(day * DAY_US + time_of_day_us(self.at, "at"), self.zone)
+        return _as_instants(pl.select(pl.when(events.is_not_null()).then(pl.Series(instants))).to_series())
+
+
+def _origin(frame: pl.DataFrame) -> pl.Series:
+    if "issue_time" not in frame.columns:
+        return frame["event_time"]
+    return frame.select(pl.coalesce("issue_time", "event_time")).to_series()
+
+
+def _as_instants(microseconds: pl.Series) -> pl.Series:
+    return microseconds.cast(pl.Datetime("us", "UTC")).alias("arrival_time")
