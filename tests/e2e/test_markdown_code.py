@@ -1,0 +1,66 @@
+"""The README and every page of the docs do what they show; and the runner notices when one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.markdown_code import Page, blocks, matches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = ROOT / "Makefile"
+PAGES = [
+    page
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if page.exists() and blocks(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_page_does_what_it_shows(page: Path, tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    Page(page, tmp_path, shared=shared, makefile=MAKEFILE).run()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```python\nprint(1)\n```\n\n```output\n2\n```\n", "the page shows\n2"),
+        ("```console\n$ echo one\ntwo\n```\n", "the page shows\ntwo"),
+        ("```console\n$ exit 2\n```\n", "exit code 2"),
+        ("```sh\nmake coffee\n```\n", "no such make target in 'coffee'"),
+    ],
+)
+def test_a_page_that_shows_something_else_fails(text: str, complaint: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError, match=complaint):
+        Page(page, tmp_path, shared=lambda relative: tmp_path / relative, makefile=MAKEFILE).run()
+
+
+def test_a_page_can_write_files_and_use_them(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        '```python title="made.py"\nanswer = 42\n```\n\n```console\n$ cat \\\n    made.py\nanswer = 42\n$ wc -l < made.py\n1\n```\n'
+    )
+    Page(page, tmp_path, shared=lambda relative: tmp_path / relative, makefile=MAKEFILE).run()
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a\nb", "a\nb\n", True),
+        ("a  \nb", "a\nb", True),
+        ("a\n...\nd", "a\nb\nc\nd\n", True),
+        ("took ... s", "took 1.5 s", True),
+        ("took ... s", "took 1.5 minutes", False),
+        ("a.c", "abc", False),
+        ("a", "a\nb", False),
+    ],
+)
+def test_dots_stand_for_anything_and_nothing_else_does(expected: str, printed: str, same: bool) -> None:
+    assert matches(expected, printed) is same

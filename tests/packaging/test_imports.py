@@ -1,0 +1,80 @@
+"""Who imports whom: alignment <- ingestion <- serving, absolute, and nothing shipped imports what is not shipped."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ("alignment", "ingestion", "serving")
+MAY_IMPORT = {
+    "alignment": {"alignment"},
+    "ingestion": {"alignment", "ingestion"},
+    "serving": {"alignment", "ingestion", "serving"},
+}
+NOT_SHIPPED = {"feature_repo", "tests", "benchmarks", "notebooks", "docs"}
+FILES = [path for package in SHIPPED for path in sorted((ROOT / package).rglob("*.py"))]
+# What the core may not touch: files, sockets, processes, clocks and the environment belong to the shell packages.
+NOT_IN_THE_CORE = {
+    "os",
+    "time",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "shutil",
+    "random",
+    "requests",
+    "httpx",
+    "deltalake",
+}
+
+
+def imports(path: Path) -> list[tuple[int, str, bool]]:
+    """(line, dotted name of the module, relative?) of every import of a file, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name, False) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.lineno, node.module or "", node.level > 0))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_shipped_module_imports_only_what_its_package_may(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    wrong = []
+    for line, name, relative in imports(path):
+        top = name.partition(".")[0]
+        if relative:
+            wrong.append(f"line {line}: relative import of {name!r}")
+        elif top in NOT_SHIPPED or (top in SHIPPED and top not in MAY_IMPORT[package]):
+            wrong.append(f"line {line}: {package} must not import {name}")
+        elif top in SHIPPED and top != package and "." in name:
+            wrong.append(f"line {line}: import from {top!r} itself, not from {name!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.relative_to(ROOT).parts[0] == "alignment"], ids=str)
+def test_the_core_has_no_clock_no_environment_and_no_io(path: Path) -> None:
+    wrong = [f"line {line}: {name}" for line, name, _ in imports(path) if name.partition(".")[0] in NOT_IN_THE_CORE]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", SHIPPED)
+def test_heavy_libraries_are_imported_only_when_they_are_needed(package: str) -> None:
+    heavy = "{'numba', 'duckdb', 'matplotlib', 'sklearn', 'pandas', 'feast', 'pyspark', 'redis'}"
+    code = f"import sys, {package}; print(sorted({heavy} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "[]\n"
+
+
+@pytest.mark.parametrize("package", SHIPPED)
+def test_a_package_lists_its_public_names_and_they_exist(package: str) -> None:
+    module = __import__(package)
+    assert isinstance(module.__all__, list | tuple)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
