@@ -93,7 +93,7 @@ def revision_order(row: Row) -> tuple[Any, ...]:
 
 def event_order(row: Row) -> tuple[Any, ...]:
     """R4: wherever events are ordered; ids decide only where a frame has no log_sequence."""
-    return (row["event"], row["arrival"], row["sequence"], row["id"] or ())
+    return (row["event"], row["arrival"], row["sequence"], row["given"], row["id"] or ())
 
 
 def subject(row: Row) -> Any:
@@ -301,21 +301,31 @@ def sequence_on_grid(events: list[Row], gone: list[Row], view: View, feature: Fe
 
 def window(events: list[Row], gone: list[Row], view: View, feature: Feature, t: int) -> Answer:
     """R8: the current events with event_time in `(t-offset-length, t-offset]`."""
-    assert feature.column is not None
-    high = move(t, -feature.offset, view.zone)
-    low = move(t, -(feature.offset + feature.length), view.zone)
+    low, high = window_range(view, feature, t)
     inside = between(events, low, high, low_counts=False)
     empty = 0 if feature.aggregate == "count" else None
     if not inside:
         return nothing(between(gone, low, high, low_counts=False), empty)
-    instants, values = [], []
-    for row in inside:  # R8: nulls are skipped
-        if row["values"][feature.column] is not None:
-            instants.append(row["event"])
-            values.append(row["values"][feature.column])
+    instants, values = window_values(inside, feature)
     if not values:
         return Answer(empty, "null")
     return Answer(aggregate(feature.aggregate, values, instants, feature.dtype), "present")
+
+
+def window_range(view: View, feature: Feature, t: int) -> tuple[int, int]:
+    """R8: `(t-offset-length, t-offset]`."""
+    return move(t, -(feature.offset + feature.length), view.zone), move(t, -feature.offset, view.zone)
+
+
+def window_values(inside: Sequence[Row], feature: Feature) -> tuple[list[int], list[Any]]:
+    """R8: nulls are skipped."""
+    assert feature.column is not None
+    instants, values = [], []
+    for row in inside:
+        if row["values"][feature.column] is not None:
+            instants.append(row["event"])
+            values.append(row["values"][feature.column])
+    return instants, values
 
 
 def aggregate(name: str, values: list[Any], instants: list[int], dtype: str) -> Any:
@@ -361,12 +371,12 @@ def extreme(values: list[Any], *, smallest: bool) -> Any:
 
 
 def integer_sum(values: list[Any]) -> int:
-    """R8: integers sum in int64 and overflow is an error."""
+    """R8: integers sum in int64; a sum that does not fit is an error."""
     total = 0
     for value in values:
         total += int(value)
-        if not INT64_MIN <= total <= INT64_MAX:
-            raise OverflowError(total)
+    if not INT64_MIN <= total <= INT64_MAX:
+        raise OverflowError(total)
     return total
 
 
