@@ -1,0 +1,310 @@
+"""Everything that `ingestion` raises.
+
+IngestionError
+├── LogError                     the log itself
+│   ├── LogNotFoundError         there is no log at that address
+│   ├── LogExistsError           there is one already
+│   ├── DefinitionError          a provider's definition cannot mean anything
+│   └── CommitError              the commit could not be made
+├── BatchError                   what was handed to `append`
+│   ├── MissingColumnError       a column is not there
+│   ├── ReservedColumnError      a value column has a name the log needs
+│   ├── NaiveTimeError           an instant has no time zone
+│   ├── ColumnTypeError          a column has a type that cannot be kept
+│   ├── SchemaChangeError        the columns are not those of the log
+│   ├── UnknownArrivalError      nobody said when a row arrived
+│   ├── EventAfterArrivalError   a measurement was known before it happened
+│   ├── NullKeyError             a row without a key
+│   └── BackfillRefusedError     history that would change what was dropped as unchanged
+├── QuestionError                what was asked of the log
+│   ├── UnknownColumnError       the log has no such column
+│   └── PositionError            the log has not got that far
+└── ErasureError                 an erasure cannot be made or is not complete
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IngestionError(Exception):
+    """Root of all errors of this package.
+
+    Args:
+        problem: What is wrong, with the value and the place.
+        hint: What to do about it, ready to be pasted. Empty if there is nothing to say.
+    """
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        self.problem = problem
+        self.hint = hint
+        super().__init__(f"{problem}\n\nhint: {hint}" if hint else problem)
+
+
+class LogError(IngestionError):
+    """Something about the log itself."""
+
+
+class LogNotFoundError(LogError):
+    """There is no log at that address.
+
+    Attributes:
+        root: The folder or address that was looked in.
+        provider: The provider that was asked for.
+    """
+
+    def __init__(self, root: str, provider: str, known: Iterable[str] = ()) -> None:
+        self.root = root
+        self.provider = provider
+        names = list(known)
+        close = difflib.get_close_matches(provider, names, n=1, cutoff=0.6)
+        if close:
+            hint = f"did you mean {close[0]!r}?"
+        elif names:
+            hint = f"its logs are {', '.join(map(repr, names[:12]))}."
+        else:
+            hint = f'make it first: create_log("{root}", "{provider}", entities=["..."]).'
+        super().__init__(f"{root!r} has no log of provider {provider!r}", hint)
+
+
+class LogExistsError(LogError):
+    """There is a log at that address already.
+
+    Attributes:
+        root: The folder or address.
+        provider: The provider.
+    """
+
+    def __init__(self, root: str, provider: str) -> None:
+        self.root = root
+        self.provider = provider
+        super().__init__(
+            f"{root!r} has a log of provider {provider!r} already",
+            f'open it: open_log("{root}", "{provider}"), or pass exist_ok=True.',
+        )
+
+
+class DefinitionError(LogError):
+    """A provider's definition cannot mean anything.
+
+    Attributes:
+        argument: The argument at fault.
+    """
+
+    def __init__(self, argument: str, problem: str, hint: str) -> None:
+        self.argument = argument
+        super().__init__(problem, hint)
+
+
+class CommitError(LogError):
+    """The commit could not be made.
+
+    Attributes:
+        provider: The provider whose log it is.
+        attempts: How often it was tried.
+    """
+
+    def __init__(self, provider: str, attempts: int, cause: object) -> None:
+        self.provider = provider
+        self.attempts = attempts
+        super().__init__(
+            f"provider {provider!r}: no commit after {attempts} attempts: {cause}",
+            "nothing of the batch is visible; call again with the same batch_id.",
+        )
+
+
+class BatchError(IngestionError):
+    """Something about the frame that was handed over."""
+
+
+class MissingColumnError(BatchError):
+    """A column is not there.
+
+    Attributes:
+        column: The name that was looked for.
+        provider: The provider whose batch lacks it.
+    """
+
+    def __init__(self, column: str, provider: str, available: Iterable[str], *, hint: str = "") -> None:
+        self.column = column
+        self.provider = provider
+        names = list(available)
+        close = difflib.get_close_matches(column, names, n=1, cutoff=0.6)
+        if not hint and close:
+            hint = f'did you mean {close[0]!r}? Rename it: frame.rename({{"{close[0]}": "{column}"}}).'
+        elif not hint:
+            shown = ", ".join(map(repr, names[:12])) or "none"
+            hint = f"its columns are {shown}{', ...' if len(names) > 12 else ''}."
+        super().__init__(f"provider {provider!r}: the batch has no column {column!r}", hint)
+
+
+class ReservedColumnError(BatchError):
+    """A value column has a name that the log needs for itself.
+
+    Attributes:
+        column: The name.
+    """
+
+    def __init__(self, column: str, provider: str) -> None:
+        self.column = column
+        super().__init__(
+            f"provider {provider!r}: the column name {column!r} is the log's own",
+            f'rename it: frame.rename({{"{column}": "source_{column}"}}), or drop it: frame.drop("{column}").',
+        )
+
+
+class NaiveTimeError(BatchError):
+    """An instant has no time zone.
+
+    Attributes:
+        column: The column (or argument) with naive instants.
+    """
+
+    def __init__(self, column: str, place: str) -> None:
+        self.column = column
+        super().__init__(
+            f"{place}: {column!r} has no time zone",
+            f'say what zone it is in, e.g. pl.col("{column}").dt.replace_time_zone("UTC").',
+        )
+
+
+class ColumnTypeError(BatchError):
+    """A column has a type that cannot be kept there.
+
+    Attributes:
+        column: The column.
+        dtype: Its type, as text.
+    """
+
+    def __init__(self, column: str, dtype: object, place: str, hint: str) -> None:
+        self.column = column
+        self.dtype = str(dtype)
+        super().__init__(f"{place}: column {column!r} has type {dtype}", hint)
+
+
+class SchemaChangeError(BatchError):
+    """The columns of a batch are not those of the log.
+
+    Attributes:
+        column: The first column that differs.
+        provider: The provider.
+    """
+
+    def __init__(self, column: str, provider: str, problem: str, hint: str) -> None:
+        self.column = column
+        self.provider = provider
+        super().__init__(f"provider {provider!r}: {problem}", hint)
+
+
+class UnknownArrivalError(BatchError):
+    """Rows without an arrival, and no rule to give them one.
+
+    Attributes:
+        provider: The provider.
+        rows: How many rows.
+    """
+
+    def __init__(self, provider: str, rows: int, problem: str) -> None:
+        self.provider = provider
+        self.rows = rows
+        super().__init__(
+            f"provider {provider!r}: {problem}",
+            'say how late they were: append(frame, delay=alignment.FixedDelay("45m"), ...).',
+        )
+
+
+class EventAfterArrivalError(BatchError):
+    """A measurement arrived before it happened, by more than the clock tolerance.
+
+    Attributes:
+        provider: The provider.
+        rows: How many rows.
+    """
+
+    def __init__(self, provider: str, rows: int, first: str, tolerance: str) -> None:
+        self.provider = provider
+        self.rows = rows
+        super().__init__(
+            f"provider {provider!r}: {rows} rows have an event_time later than their arrival by more than"
+            f" {tolerance}; first: {first}",
+            'if they tell the future, the provider is of kind="forecast"; if its clock is off, widen clock_tolerance="1m";'
+            ' on_bad_row="quarantine" sets them aside.',
+        )
+
+
+class NullKeyError(BatchError):
+    """Rows without a key.
+
+    Attributes:
+        provider: The provider.
+        column: The key column.
+        rows: How many rows.
+    """
+
+    def __init__(self, provider: str, column: str, rows: int, reason: str) -> None:
+        self.provider = provider
+        self.column = column
+        self.rows = rows
+        super().__init__(
+            f"provider {provider!r}: {rows} rows: {reason}",
+            f'drop them: frame.drop_nulls("{column}"), or set on_bad_row="quarantine".',
+        )
+
+
+class BackfillRefusedError(BatchError):
+    """History between measured arrivals of a provider that drops unchanged rows.
+
+    Attributes:
+        provider: The provider.
+        rows: How many rows.
+    """
+
+    def __init__(self, provider: str, rows: int, first: str) -> None:
+        self.provider = provider
+        self.rows = rows
+        super().__init__(
+            f"provider {provider!r} drops unchanged rows, and {rows} rows arrived between measured arrivals of their key;"
+            f" first: {first}",
+            "a dropped row may have confirmed the value after them; load them into a log without drop_unchanged.",
+        )
+
+
+class QuestionError(IngestionError):
+    """Something about what was asked of the log."""
+
+
+class UnknownColumnError(QuestionError):
+    """The log has no such column.
+
+    Attributes:
+        column: The name.
+    """
+
+    def __init__(self, column: str, provider: str, available: Iterable[str]) -> None:
+        self.column = column
+        names = list(available)
+        close = difflib.get_close_matches(column, names, n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]!r}?" if close else f"its columns are {', '.join(map(repr, names))}."
+        super().__init__(f"the log of {provider!r} has no column {column!r}", hint)
+
+
+class PositionError(QuestionError):
+    """The log has not got as far as that position.
+
+    Attributes:
+        position: What was asked.
+        head: The greatest position there is.
+    """
+
+    def __init__(self, position: int, head: int, provider: str) -> None:
+        self.position = position
+        self.head = head
+        super().__init__(
+            f"the log of {provider!r} ends at position {head}; position {position} does not exist yet",
+            "pass position=None for all there is, or copy the newer log here.",
+        )
+
+
+class ErasureError(IngestionError):
+    """An erasure cannot be made, or is not complete."""

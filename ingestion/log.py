@@ -1,0 +1,395 @@
+"""The observation log: one provider's rows, in the order in which they became known."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from deltalake.exceptions import DeltaError
+
+from ingestion.append import append_batch
+from ingestion.batch import Arrivals, DelayRule, prepare_batch, read_frame
+from ingestion.definition import Kind, OnBadRow, ProviderDefinition
+from ingestion.errors import LogExistsError, LogNotFoundError
+from ingestion.evolution import add_columns, rename_column, widen_columns
+from ingestion.instants import Clock, from_us, system_clock, to_us
+from ingestion.reading import (
+    QUARANTINED,
+    RESTAMP,
+    FilesReport,
+    Question,
+    files_report,
+    observations,
+    question_position,
+    records,
+)
+from ingestion.report import AppendReport
+from ingestion.schema import Column, delta_fields, system_fields
+from ingestion.storage import Location
+from ingestion.table import NO_STAMP, LogTable, create_table
+
+Address = str | os.PathLike[str]
+
+
+class ObservationLog:
+    """One provider's append-only rows; what `alignment` reads, at any position.
+
+    Made by `create_log` and `open_log`. Not to be shared between threads; open it once in each.
+
+    Attributes:
+        root: The folder or address that holds the logs.
+    """
+
+    def __init__(self, root: str, table: LogTable) -> None:
+        self.root = root
+        self._table = table
+
+    @property
+    def table(self) -> LogTable:
+        """The Delta table below, for the functions of this package."""
+        return self._table
+
+    @property
+    def definition(self) -> ProviderDefinition:
+        """What the provider is."""
+        return self._table.definition
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._table.provider
+
+    @property
+    def entities(self) -> list[str]:
+        """The columns that name the entity."""
+        return list(self.definition.entities)
+
+    @property
+    def kind(self) -> Kind:
+        """`"measurement"` or `"forecast"`."""
+        return self.definition.kind
+
+    @property
+    def key(self) -> list[str] | None:
+        """The provider's id columns, if it declares ids."""
+        return list(self.definition.key) if self.definition.key is not None else None
+
+    @property
+    def clock_tolerance(self) -> str:
+        """How much later than its arrival an event may be."""
+        return self.definition.clock_tolerance
+
+    @property
+    def columns(self) -> dict[str, pl.DataType]:
+        """The entity and value columns with their types, as they are read."""
+        self._table.refresh()
+        return {column.name: column.dtype for column in self._table.columns}
+
+    def __repr__(self) -> str:
+        return f"ObservationLog({self.root!r}, {self.provider!r}, position={self.position()})"
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def position(self) -> int:
+        """The greatest `log_sequence` there is; -1 if the log is empty."""
+        self._table.refresh()
+        return self._table.head().next_sequence - 1
+
+    def observed_through(self) -> datetime | None:
+        """The greatest arrival; `None` if the log is empty."""
+        self._table.refresh()
+        stamp = self._table.head().last_stamp_us
+        greatest = self._table.files()["max.arrival_time"].dt.epoch("us").max()
+        known = [us for us in (stamp, greatest) if isinstance(us, int) and us != NO_STAMP]
+        return from_us(max(known)) if known else None
+
+    def column_since(self) -> dict[str, int]:
+        """For each column that came later, the first `log_sequence` that could carry it; former names included."""
+        self._table.refresh()
+        late = [column for column in self._table.columns if column.since > 0]
+        return {name: column.since for column in late for name in (column.name, *column.aliases)}
+
+    def scan(
+        self,
+        *,
+        position: int | None = None,
+        as_of: datetime | None = None,
+        event_from: datetime | None = None,
+        event_until: datetime | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.LazyFrame:
+        """Observation rows up to a position, restamps applied.
+
+        Args:
+            position: Rows with a greater `log_sequence` are left out; `None` reads all.
+            as_of: Rows that arrived later are left out.
+            event_from: Rows with an earlier event may be left out.
+            event_until: Rows with a later event may be left out.
+            columns: Value columns to return, by their name now or formerly; `None` returns all.
+
+        Returns:
+            Entities, `event_time`, `arrival_time` (the effective one at `position`), `issue_time` (forecasts),
+            `is_retraction`, `log_sequence`, `arrival_kind`, values. Files that cannot matter are not opened.
+
+        Raises:
+            PositionError: If the log has not got as far as `position`.
+            UnknownColumnError: If a column does not exist and never did.
+            NaiveTimeError: If an instant has no zone.
+        """
+        self._table.refresh()
+        asked = self._question(position, as_of, event_from, event_until)
+        return observations(self._table, asked, list(columns) if columns is not None else None)
+
+    def files_for(
+        self,
+        *,
+        position: int | None = None,
+        as_of: datetime | None = None,
+        event_from: datetime | None = None,
+        event_until: datetime | None = None,
+    ) -> FilesReport:
+        """Which files `scan` opens for the same question, and which bound rules out the others.
+
+        Raises:
+            PositionError: If the log has not got as far as `position`.
+            NaiveTimeError: If an instant has no zone.
+        """
+        self._table.refresh()
+        return files_report(self._table, self._question(position, as_of, event_from, event_until))
+
+    def _question(
+        self,
+        position: int | None,
+        as_of: datetime | None,
+        event_from: datetime | None,
+        event_until: datetime | None,
+    ) -> Question:
+        return Question(
+            position=question_position(self._table, position),
+            as_of_us=to_us(as_of, "as_of") if as_of is not None else None,
+            event_from_us=to_us(event_from, "event_from") if event_from is not None else None,
+            event_until_us=to_us(event_until, "event_until") if event_until is not None else None,
+        )
+
+    def quarantine(self) -> pl.DataFrame:
+        """The rows that were set aside: entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row`, `payload`.
+
+        `row` counts from 0 in the batch; `payload` is the row as it was handed over, as JSON.
+        """
+        self._table.refresh()
+        frame = records(self._table, QUARANTINED).sort("log_sequence").collect()
+        detail = pl.col("record_detail")
+        return frame.select(
+            *self.definition.entities,
+            "received_time",
+            "batch_id",
+            "log_sequence",
+            detail.str.json_path_match("$.reason").alias("reason"),
+            detail.str.json_path_match("$.row").cast(pl.Int64).alias("row"),
+            detail.str.json_path_match("$.payload").alias("payload"),
+        )
+
+    def restamps(self) -> pl.DataFrame:
+        """The batches whose commit was late: `batch_id`, the later `arrival_time`, `log_sequence`."""
+        self._table.refresh()
+        return (
+            records(self._table, RESTAMP)
+            .select("batch_id", "arrival_time", "log_sequence")
+            .sort("log_sequence")
+            .collect()
+        )
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def append(
+        self,
+        frame: Any,
+        *,
+        batch_id: str | None = None,
+        arrivals: Arrivals | None = None,
+        backfill: bool = False,
+        delay: DelayRule | None = None,
+        received_time: datetime | None = None,
+        evolve: bool = False,
+        clock: Clock | None = None,
+    ) -> AppendReport:
+        """Append rows once, as one batch that becomes visible at one instant.
+
+        Without arrivals in the frame the batch is stamped when it is committed:
+        `arrival_time = max(now + publish_margin, last stamp + 1 us)`. A frame with `arrival_time` keeps its arrivals
+        as `measured` (or as its `arrival_kind` says); nulls among them, and all of a `backfill`, need a `delay` rule.
+
+        Args:
+            frame: Entity columns, `event_time`, values; optionally `arrival_time`, `received_time`, `published_time`,
+                `issue_time`, `is_retraction`, `arrival_kind`. Polars, Arrow, pandas, or the path of a Parquet file.
+            batch_id: The same id twice appends once, also after a crash. Without one the batch gets a new id.
+            arrivals: `"stamp"` (even if the frame has an `arrival_time`), `"given"` or `"backfill"`; `None` decides.
+            backfill: The rows are history; the same as `arrivals="backfill"`.
+            delay: How late rows of unknown arrival were; their `arrival_kind` is `declared` or `modelled`.
+            received_time: When the rows were in hand; the stamp is never before.
+            evolve: Add columns that the log lacks, widen types that are too narrow.
+            clock: Something that tells now, instead of the log's own clock.
+
+        Returns:
+            What was appended, skipped, quarantined; the position and the arrival.
+
+        Raises:
+            BatchError: If the frame cannot be appended; a subclass says why.
+            CommitError: If the commit could not be made; nothing of the batch is visible then.
+        """
+        rows = read_frame(frame, self._table.location.storage_options)
+        batch = prepare_batch(
+            rows,
+            self.definition,
+            arrivals="backfill" if backfill else arrivals,
+            delay=delay,
+            received_time=received_time,
+        )
+        before = self._table.clock
+        self._table.clock = clock or before
+        try:
+            return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve)
+        finally:
+            self._table.clock = before
+
+    def add_column(self, name: str, dtype: pl.DataType | type[pl.DataType]) -> None:
+        """Add a value column; rows from before are `missing` there, not null.
+
+        Raises:
+            ReservedColumnError: If the name is the log's own.
+            SchemaChangeError: If the name is or was another column's.
+            CommitError: If other commits kept coming first.
+        """
+        add_columns(self._table, [Column(name, _instance(dtype))])
+
+    def rename_column(self, old: str, new: str) -> None:
+        """Give a value column another name; questions by the old name still work.
+
+        Raises:
+            UnknownColumnError: If there is no such column.
+            SchemaChangeError: If the new name is taken, or the column is part of the key.
+            CommitError: If other commits kept coming first.
+        """
+        rename_column(self._table, old, new)
+
+    def widen_column(self, name: str, dtype: pl.DataType | type[pl.DataType]) -> None:
+        """Give a value column a wider type.
+
+        Raises:
+            SchemaChangeError: If a stored value does not fit the new type.
+            CommitError: If other commits kept coming first.
+        """
+        widen_columns(self._table, [Column(name, _instance(dtype))])
+
+
+def create_log(
+    root: Address,
+    provider: str,
+    *,
+    entities: Sequence[str],
+    kind: Kind = "measurement",
+    key: Sequence[str] | None = None,
+    schema: Mapping[str, pl.DataType | type[pl.DataType]] | None = None,
+    clock_tolerance: str = "5s",
+    publish_margin: str = "500ms",
+    on_bad_row: OnBadRow = "quarantine",
+    drop_unchanged: bool = False,
+    retention: str | None = None,
+    storage_options: dict[str, str] | None = None,
+    clock: Clock | None = None,
+    exist_ok: bool = False,
+) -> ObservationLog:
+    """A new log, empty.
+
+    Args:
+        root: The folder or object-store address that holds the logs; the log is `root/provider`.
+        provider: The provider's name.
+        entities: The columns that name the entity; empty for one series.
+        kind: `"measurement"` or `"forecast"`.
+        key: Id columns, if the provider declares ids.
+        schema: Types of entity and value columns; without it the first batch decides.
+        clock_tolerance: How much later than its arrival an event may be (R5).
+        publish_margin: How far ahead of the clock batches are stamped (R14).
+        on_bad_row: `"quarantine"` or `"raise"`.
+        drop_unchanged: Leave out rows that repeat their key's current revision.
+        retention: Rows whose event is older may be retired.
+        storage_options: Passed through to `deltalake` and Polars.
+        clock: Something that tells now; the system's clock if `None`.
+        exist_ok: Open the log if there is one.
+
+    Returns:
+        The log.
+
+    Raises:
+        LogExistsError: If there is a log already and `exist_ok` is false.
+        DefinitionError: If an argument cannot mean anything.
+        DeltaError: If the store refuses.
+        OSError: If the folder cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> log = create_log(tempfile.mkdtemp(), "weather", entities=["station"])
+        >>> log.position()
+        -1
+    """
+    definition = ProviderDefinition(
+        provider=provider,
+        entities=tuple(entities),
+        kind=kind,
+        key=tuple(key) if key is not None else None,
+        clock_tolerance=clock_tolerance,
+        publish_margin=publish_margin,
+        on_bad_row=on_bad_row,
+        drop_unchanged=drop_unchanged,
+        retention=retention,
+    )
+    base = Location.of(root, storage_options)
+    location = base.child(provider)
+    own = [Column(name, _instance(dtype)) for name, dtype in (schema or {}).items()]
+    first = delta_fields([column for column in own if column.name in definition.entities])
+    rest = delta_fields([column for column in own if column.name not in definition.entities])
+    try:
+        table = create_table(location, definition, [*first, *system_fields(), *rest], clock)
+    except (DeltaError, OSError) as error:
+        if not _is_log(base, provider):
+            raise
+        if not exist_ok:
+            raise LogExistsError(base.address, provider) from error
+        return open_log(root, provider, storage_options=storage_options, clock=clock)
+    return ObservationLog(base.address, table)
+
+
+def open_log(
+    root: Address,
+    provider: str,
+    *,
+    storage_options: dict[str, str] | None = None,
+    clock: Clock | None = None,
+) -> ObservationLog:
+    """The log of a provider.
+
+    Raises:
+        LogNotFoundError: If there is none.
+    """
+    base = Location.of(root, storage_options)
+    if base.folder is not None and not _is_log(base, provider):
+        raise LogNotFoundError(base.address, provider, list_logs(root))
+    return ObservationLog(base.address, LogTable(base.child(provider), provider, clock or system_clock))
+
+
+def list_logs(root: Address, *, storage_options: dict[str, str] | None = None) -> list[str]:
+    """The providers that have a log at an address, in alphabetical order."""
+    base = Location.of(root, storage_options)
+    return [name for name in base.names() if not name.startswith(("_", ".")) and _is_log(base, name)]
+
+
+def _is_log(base: Location, provider: str) -> bool:
+    return any(name.endswith((".json", ".parquet")) for name in base.child(provider).names("_delta_log"))
+
+
+def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else dtype

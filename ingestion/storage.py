@@ -1,0 +1,150 @@
+"""Where a log lives: a folder or an object-store address, and the few file operations that Delta does not cover."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlparse
+
+import polars as pl
+import pyarrow.fs as pafs  # type: ignore[import-untyped]
+from deltalake.fs import DeltaStorageHandler
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - no such lock outside POSIX; the commit itself is safe without
+    fcntl = None  # type: ignore[assignment]
+
+COMPRESSION: Literal["lz4"] = "lz4"  # measured: three times faster to read than zstd, 15% larger
+ROW_GROUP_ROWS = 131_072
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder on disk or a prefix in an object store.
+
+    Attributes:
+        address: A path or a URI that `deltalake` and Polars accept.
+        storage_options: Credentials and settings, passed through to both.
+    """
+
+    address: str
+    storage_options: dict[str, str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, address: str | os.PathLike[str], storage_options: dict[str, str] | None = None) -> Location:
+        """The location that a user wrote."""
+        text = os.fspath(address)
+        if text.startswith("file://"):
+            text = unquote(urlparse(text).path)
+        if "://" not in text:
+            text = str(Path(text).expanduser().absolute())
+        return cls(text.rstrip("/") or "/", storage_options)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is a local one."""
+        return None if "://" in self.address else Path(self.address)
+
+    def child(self, *names: str) -> Location:
+        """A location below this one."""
+        return Location("/".join([self.address.rstrip("/"), *names]), self.storage_options)
+
+    def filesystem(self) -> pafs.FileSystem:
+        """A file system rooted here; it takes the same options as `deltalake`."""
+        if self.folder is not None:
+            return pafs.SubTreeFileSystem(self.address, pafs.LocalFileSystem())
+        return pafs.PyFileSystem(DeltaStorageHandler(self.address, self.storage_options))
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is here."""
+        if self.folder is not None:
+            return (self.folder / name).exists()
+        return bool(self.filesystem().get_file_info(name).type == pafs.FileType.File)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """What lies directly below `prefix`, folders included."""
+        if self.folder is not None:
+            folder = self.folder / prefix
+            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        selector = pafs.FileSelector(prefix, allow_not_found=True, recursive=False)
+        return sorted(info.base_name for info in self.filesystem().get_file_info(selector))
+
+    def modified_us(self, name: str) -> int | None:
+        """When a file was last changed, by the store's own clock."""
+        info = self.filesystem().get_file_info(name)
+        return info.mtime_ns // 1_000 if info.type == pafs.FileType.File and info.mtime_ns is not None else None
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+        with self.filesystem().open_input_stream(name) as stream:
+            return bytes(stream.read())
+
+    def write(self, name: str, content: bytes) -> None:
+        """A whole file, in place of any that was there."""
+        if self.folder is not None:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            draft.write_bytes(content)
+            draft.replace(path)
+            return
+        with self.filesystem().open_output_stream(name) as stream:
+            stream.write(content)
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.folder is not None:
+            (self.folder / name).unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem().delete_file(name)
+
+    def write_parquet(self, name: str, frame: pl.DataFrame) -> int:
+        """Write a Parquet file durably.
+
+        Returns:
+            Its size in bytes.
+        """
+        if self.folder is not None:
+            path = self.folder / name
+            frame.write_parquet(path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
+            sync_file(path)
+            return path.stat().st_size
+        with self.filesystem().open_output_stream(name) as stream:
+            frame.write_parquet(stream, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
+        return int(self.filesystem().get_file_info(name).size)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[bool]:
+        """Hold a lock that the system takes back when the process dies.
+
+        It saves lost races and guards deletion; commits are right without it.
+
+        Yields:
+            Whether there is such a lock here: on local folders of POSIX systems.
+        """
+        if self.folder is None or fcntl is None:
+            yield False
+            return
+        path = self.folder / "_asknown" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                yield True
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file is on the disk and not only in memory."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
