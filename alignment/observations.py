@@ -351,6 +351,11 @@ def check_rows(observations: Observations, frame: pl.DataFrame) -> Checked:
                 f'drop them, e.g. frame.drop_nulls("{name}"), or name another key.',
             )
     retraction = frame[RETRACTION] if RETRACTION in frame.columns else None
+    if ORDER in frame.columns and frame[ORDER].null_count():
+        row = int(frame[ORDER].is_null().arg_max() or 0)
+        raise ColumnTypeError(
+            f"{place}: {observations.log_sequence!r} is null, first in row {row}", "number every row, or drop the column."
+        )
     _check_null_times(observations, frame, retraction)
     frame = _complete_arrivals(observations, frame)
     if observations.kind == "forecast":

@@ -1,0 +1,38 @@
+"""The rules of time: frames in, frames out."""
+
+from alignment.delays import DelayRule, FixedDelay, PublishSchedule
+from alignment.features import (
+    Feature,
+    arrival_age,
+    event_age,
+    forecast,
+    issue_age,
+    lag,
+    latest,
+    sequence,
+    window,
+)
+from alignment.join import point_in_time_join
+from alignment.observations import Observations, ObservationSource
+from alignment.spine import make_spine
+from alignment.views import FeatureView
+
+__all__ = [
+    "DelayRule",
+    "Feature",
+    "FeatureView",
+    "FixedDelay",
+    "ObservationSource",
+    "Observations",
+    "PublishSchedule",
+    "arrival_age",
+    "event_age",
+    "forecast",
+    "issue_age",
+    "lag",
+    "latest",
+    "make_spine",
+    "point_in_time_join",
+    "sequence",
+    "window",
+]

@@ -1,0 +1,98 @@
+"""Where a feature looks, per spine row: instants measured from t (R1, R8-R11, R15).
+
+Engines never see durations. They get, for each feature, an inclusive lower and upper end of the event times it may use: a
+number of microseconds to add to t, or, where a view names a zone and the duration is in days, one instant per spine row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alignment.durations import ZERO, Duration
+from alignment.features import Feature, Forecast, Lag, Sequence_, Window
+from alignment.wallclock import Instants, local_midnight, shift_days
+
+Bound = int | Instants
+"""Microseconds to add to t, or absolute instants, one per spine row."""
+
+
+def shifted(t: Instants, zone: str | None, *steps: tuple[int, Duration]) -> Bound:
+    """t moved by durations, each with a sign: calendar days first, elapsed time after.
+
+    Args:
+        t: Prediction times, UTC microseconds.
+        zone: Zone of calendar days, or None.
+        steps: (sign, duration) pairs.
+
+    Example:
+        >>> from alignment.durations import parse_duration
+        >>> shifted(np.array([0]), None, (-1, parse_duration("1d", "by")))
+        -86400000000
+    """
+    days = sum(sign * step.days for sign, step in steps)
+    elapsed = sum(sign * step.elapsed_us for sign, step in steps)
+    if zone is None or not days:
+        return days * 86_400_000_000 + elapsed
+    return shift_days(t, days, zone) + elapsed
+
+
+def plus(bound: Bound, microseconds: int) -> Bound:
+    """`bound` moved by elapsed time."""
+    return bound + microseconds
+
+
+def feature_range(feature: Feature, t: Instants, zone: str | None) -> tuple[Bound | None, Bound]:
+    """The event times that `feature` may use, both ends included; None is no lower end.
+
+    A `sequence` with a step is not covered: see `grid_points`.
+    """
+    if isinstance(feature, Lag):
+        upper = shifted(t, zone, (-1, feature.by))
+        if feature.tolerance is None:
+            return None, upper
+        return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), upper
+    if isinstance(feature, Window):
+        lower = shifted(t, zone, (-1, feature.offset), (-1, feature.length))
+        return plus(lower, 1), shifted(t, zone, (-1, feature.offset))
+    if isinstance(feature, Forecast):
+        return shifted(t, zone, (1, feature.lead), (-1, feature.tolerance)), shifted(t, zone, (1, feature.lead))
+    if isinstance(feature, Sequence_) and feature.max_span is not None:
+        return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0
+    return None, 0
+
+
+def age_floor(limit: Duration, t: Instants, zone: str | None) -> Instants:
+    """The earliest instant that an age limit still keeps, per spine row (R7)."""
+    bound = shifted(t, zone, (-1, limit), (1, ZERO))
+    return bound if isinstance(bound, np.ndarray) else t + bound
+
+
+def grid_points(feature: Sequence_, t: Instants, zone: str | None) -> Instants:
+    """The ends of a sequence's slots, newest first, and one more: shape (length + 1, rows) (R11).
+
+    Without a zone grid points are multiples of the step from 1970-01-01 UTC. With one they restart at each local
+    midnight: steps below a day are elapsed time from it, steps in days are local midnights that many days apart, counted
+    from 1970-01-01 local. A slot reaches back to the grid point before it.
+    """
+    step = feature.step
+    assert step is not None
+    points = np.empty((feature.length + 1, len(t)), dtype=np.int64)
+    for slot in range(feature.length + 1):
+        before = t if slot == 0 else points[slot - 1] - 1
+        points[slot] = _grid_point(before, step, zone)
+    return points
+
+
+def _grid_point(t: Instants, step: Duration, zone: str | None) -> Instants:
+    """The last grid point at or before each t."""
+    if zone is None:
+        return t - t % step.total_us
+    midnight = local_midnight(t, zone)
+    if not step.days:
+        return midnight + (t - midnight) // step.elapsed_us * step.elapsed_us
+    from alignment.durations import DAY_US
+    from alignment.wallclock import to_instants, to_local
+
+    day = to_local(t, zone) // DAY_US
+    day -= day % step.days
+    return to_instants(day * DAY_US, zone)

@@ -1,0 +1,1 @@
+"""Engines: the same rules, evaluated in different places."""

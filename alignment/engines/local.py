@@ -1,0 +1,184 @@
+"""The default engine: Polars for everything relational, the kernel for time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from alignment import codes
+from alignment.bounds import age_floor
+from alignment.features import Age, Forecast, Latest, Sequence_, Window
+from alignment.layout import Codes, Pool, encode_entities, lay_out, lay_out_questions
+from alignment.observations import ARRIVAL, EVENT, ISSUE, ORDER, checked
+from alignment.plan import Asked, plan_sweeps
+from alignment.spine import Spine
+from alignment.status import status_of_picks, status_of_windows
+from alignment.sweeps import Answers, row_index, run_sweep
+from alignment.views import FeatureView
+
+_AGE_OF = {"event_time": EVENT, "arrival_time": ARRIVAL, "issue_time": ISSUE}
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where the time of a join went, in seconds; added up over views.
+
+    Attributes:
+        read: Reading and checking rows, numbering entities.
+        arrange: Grouping and ordering rows and questions.
+        kernel: Applying rows and answering questions.
+        gather: Making columns of the answers.
+    """
+
+    read: float = 0.0
+    arrange: float = 0.0
+    kernel: float = 0.0
+    gather: float = 0.0
+
+    def lap(self, part: str, since: float) -> float:
+        """Add the time since `since` to `part`; the time now."""
+        now = time.perf_counter()
+        setattr(self, part, getattr(self, part) + now - since)
+        return now
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A feature's column, and its status where that was asked for."""
+
+    values: pl.Series
+    status: pl.Series | None
+
+
+def evaluate(
+    view: FeatureView,
+    spine: Spine,
+    *,
+    as_of_us: int | None,
+    position: int | None,
+    status: bool,
+    threads: int | None,
+    timings: Timings | None = None,
+) -> list[Answered]:
+    """The columns of `view` for every spine row, in the order of its features.
+
+    Args:
+        view: What to compute.
+        spine: Checked spine.
+        as_of_us: Nothing that arrived later counts; None for no limit besides each row's own t.
+        position: Nothing later in the log counts; None for all.
+        status: Whether to say why values are null.
+        threads: How many threads; None for one per processor.
+        timings: Where to add up how long each part took.
+
+    Raises:
+        AlignmentError: What `checked`, `encode_entities`, `lay_out` and `run_sweep` raise.
+    """
+    spent = timings or Timings()
+    clock = time.perf_counter()
+    with Pool(threads) as pool:
+        latest = int(spine.t.max()) if len(spine.t) else 0
+        limit = latest if as_of_us is None else min(latest, as_of_us)
+        frame = checked(view.observations, view.columns_read, position=position, as_of_us=limit).frame
+        keys = view.observations.entities
+        entities, asking, given = encode_entities(spine.frame, view.spine_entities, frame, keys, view.place, pool)
+        clock = spent.lap("read", clock)
+        questions = lay_out_questions(asking, entities, spine.t, pool)
+        layout = lay_out(view.observations, frame, given, entities, limit, pool, position)
+        del asking, given
+        clock = spent.lap("arrange", clock)
+        reader = _Reader(view, spine, frame, status=status)
+        found: dict[str, Answered] = {}
+        for sweep, asked in plan_sweeps(view.features, spine.t, view.zone):
+            answers = run_sweep(sweep, layout, questions, frame, len(spine.t), as_of_us, pool, place=view.place)
+            clock = spent.lap("kernel", clock)
+            found |= {one.feature.name: reader.read(one, answers) for one in asked}
+            clock = spent.lap("gather", clock)
+    return [found[feature.name] for feature in view.features]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Makes columns of what the kernel answered."""
+
+    view: FeatureView
+    spine: Spine
+    frame: pl.DataFrame
+    status: bool
+
+    def read(self, asked: Asked, answers: Answers) -> Answered:
+        """The column of one feature."""
+        feature, question = asked.feature, asked.question
+        if isinstance(feature, Window):
+            return self._window(feature, asked, answers)
+        if isinstance(feature, Sequence_):
+            return self._sequence(feature, answers.picks[question.target : question.target + feature.length])
+        picks = answers.picks[question.target]
+        if isinstance(feature, Age):
+            age = (pl.Series(self.spine.t) - self.frame[_AGE_OF[feature.of]].gather(row_index(picks))).cast(pl.Duration("us"))
+            return Answered(age, self._status(picks, age))
+        if isinstance(feature, Latest | Forecast):
+            picks = self._expire(feature, picks)
+        values = self._column(feature.column).gather(row_index(picks))
+        return Answered(values, self._status(picks, values, feature.column))
+
+    def _column(self, name: str | None) -> pl.Series:
+        return self.frame[cast("str", name)]
+
+    def _status(self, picks: Codes, values: pl.Series | None, column: str | None = None) -> pl.Series | None:
+        if not self.status:
+            return None
+        is_null = None if values is None else values.is_null().to_numpy()
+        return status_of_picks(picks, is_null, self._before_column(column, picks))
+
+    def _before_column(self, column: str | None, picks: Codes) -> npt.NDArray[np.bool_] | None:
+        """Where the picked row is older than the column it is asked for."""
+        source = self.view.observations.source
+        since = source.column_since().get(column) if source is not None and column is not None else None
+        if since is None or ORDER not in self.frame.columns:
+            return None
+        sequence = self.frame[ORDER].gather(row_index(picks))
+        return (sequence < since).fill_null(value=False).to_numpy()
+
+    def _expire(self, feature: Latest | Forecast, picks: Codes) -> Codes:
+        """Strike out picked rows that are older than a limit allows (R7)."""
+        for limit, column in zip(self.view.limits(feature), (EVENT, ARRIVAL, ISSUE), strict=True):
+            if limit is None:
+                continue
+            floor = pl.Series(age_floor(limit, self.spine.t, self.view.zone))
+            old = self.frame[column].gather(row_index(picks)) < floor
+            picks = np.where(old.fill_null(value=False).to_numpy(), np.int32(codes.EXPIRED), picks)
+        return picks
+
+    def _sequence(self, feature: Sequence_, picks: npt.NDArray[np.int32]) -> Answered:
+        flat = self._column(feature.column).gather(row_index(np.ascontiguousarray(picks.T).ravel()))
+        kind = pl.Array(flat.dtype, feature.length)
+        values = flat.reshape((len(self.spine.t), feature.length)) if len(flat) else pl.Series([], dtype=kind)
+        none = (picks < 0).all(axis=0)
+        return Answered(values, self._status(np.where(none, picks[-1], np.int32(0)), None))
+
+    def _window(self, feature: Window, asked: Asked, answers: Answers) -> Answered:
+        counts = answers.counts[asked.question.target]
+        values = self._aggregate(feature, asked.question.aggregate_targets[asked.aggregate], counts, answers)
+        if not self.status:
+            return Answered(values, None)
+        return Answered(values, status_of_windows(answers.states[asked.question.target], values.is_null().to_numpy()))
+
+    def _aggregate(self, feature: Window, target: int, counts: npt.NDArray[np.int32], answers: Answers) -> pl.Series:
+        if feature.aggregate == "count":
+            return pl.Series(counts).cast(pl.Int64)
+        kind = self._column(feature.column).dtype
+        if feature.aggregate in ("first", "last"):
+            picks = answers.picks[target]
+            values = self._column(feature.column).gather(row_index(picks))
+            nan = picks == codes.NAN
+            return values.set(pl.Series(nan), float("nan")) if nan.any() else values
+        raw = pl.Series((answers.exact if feature.aggregate in ("sum", "min", "max") else answers.real)[target])
+        if not answers.known[target].all():
+            raw = raw.set(pl.Series(answers.known[target] == 0), None)
+        return raw.cast(kind) if feature.aggregate in ("min", "max") else raw

@@ -1,0 +1,159 @@
+"""The point-in-time join: what serving would have answered, for many past prediction times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from alignment.durations import instant_us
+from alignment.errors import DuplicateColumnError, UnknownEngineError, ViewError
+from alignment.observations import FrameLike
+from alignment.spine import PREDICTION_TIME, Spine, check_spine
+from alignment.views import FeatureView
+
+if TYPE_CHECKING:
+    from alignment.engines.local import Answered, Timings
+
+ENGINES = ("local", "duckdb")
+Positions = int | Mapping[str, int]
+"""A log position for all views, or one per view name."""
+
+
+def point_in_time_join(
+    spine: FrameLike,
+    views: Sequence[FeatureView] | FeatureView,
+    *,
+    as_of: datetime | None = None,
+    engine: str = "local",
+    status: bool = False,
+    prediction_time: str = PREDICTION_TIME,
+    positions: Positions | None = None,
+    threads: int | None = None,
+    timings: Timings | None = None,
+) -> pl.DataFrame:
+    """The features of every spine row, from the rows that had arrived by its prediction time.
+
+    A row counts at t iff its `arrival_time <= min(t, as_of)` (and `log_sequence` is at most the view's position); of the
+    rows that count the last revision of each key is current; features are evaluated over current events, with ages,
+    windows and leads measured from t (R1-R11).
+
+    Args:
+        spine: One row per question: entity columns and the prediction time (Datetime with zone); anything else is carried
+            along. Polars, Arrow, pandas, or a Parquet path.
+        views: What to compute.
+        as_of: Pretend that nothing arrived later; an instant with zone.
+        engine: `"local"` (Polars and the kernel) or `"duckdb"` (SQL, out of core).
+        status: Add `<feature>__status` after each feature (R20), and `provisional` at the end: whether t lies after `as_of`
+            or after what a log is known to have seen.
+        prediction_time: The spine's column of prediction times.
+        positions: Log position to answer at, one for all views or by view name; None for everything.
+        threads: How many threads; None for one per processor.
+        timings: Where to add up how long each part took; local engine only.
+
+    Returns:
+        The spine's rows, order and columns, then one column per feature, named `<view>__<feature>`.
+
+    Raises:
+        FrameError: If spine or observations have not the form asked for.
+        RevisionError: If observations contradict the rules of time.
+        DuplicateColumnError: If two output columns would have one name.
+        UnknownEngineError: If `engine` is none.
+        AggregateOverflowError: If an integer sum does not fit in 64 bits.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from alignment.features import latest
+        >>> def at(hour, minute=0):
+        ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
+        >>> frame = pl.DataFrame({
+        ...     "station": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "temp": [3.5, 4.0],
+        ... })
+        >>> spine = pl.DataFrame({"station": ["a", "a"], "prediction_time": [at(11, 30), at(11, 40)]})
+        >>> view = FeatureView("weather", ["station"], frame, [latest("temp")])
+        >>> point_in_time_join(spine, [view])["weather__temp"].to_list()
+        [3.5, 4.0]
+    """
+    views = [views] if isinstance(views, FeatureView) else list(views)
+    check_views(views)
+    if engine not in ENGINES:
+        raise UnknownEngineError(f"no engine is called {engine!r}", f"choose from {', '.join(map(repr, ENGINES))}.")
+    as_of_us = None if as_of is None else instant_us(as_of, "as_of")
+    asked = check_spine(spine, [name for view in views for name in view.spine_entities], prediction_time)
+    columns: dict[str, pl.Series] = {}
+    for view in views:
+        answers = _evaluate(engine, view, asked, as_of_us, position_of(view, positions), threads, timings, status=status)
+        for feature, answer in zip(view.features, answers, strict=True):
+            name = view.column_name(feature)
+            columns[name] = answer.values.alias(name)
+            if answer.status is not None:
+                columns[f"{name}__status"] = answer.status.alias(f"{name}__status")
+    if status:
+        columns["provisional"] = provisional(asked, views, as_of_us)
+    for name in columns:
+        if name in asked.frame.columns:
+            raise DuplicateColumnError(
+                f"the spine has a column {name!r}, and so has the result", f'rename it, e.g. spine.rename({{"{name}": "{name}_given"}}).'
+            )
+    return asked.frame.hstack(list(columns.values()))
+
+
+def _evaluate(
+    engine: str,
+    view: FeatureView,
+    spine: Spine,
+    as_of_us: int | None,
+    position: int | None,
+    threads: int | None,
+    timings: Timings | None,
+    *,
+    status: bool,
+) -> list[Answered]:
+    if engine == "duckdb":
+        from alignment.engines import duckdb
+
+        return duckdb.evaluate(view, spine, as_of_us=as_of_us, position=position, status=status, threads=threads)
+    from alignment.engines import local
+
+    return local.evaluate(
+        view, spine, as_of_us=as_of_us, position=position, status=status, threads=threads, timings=timings
+    )
+
+
+def check_views(views: Sequence[FeatureView]) -> None:
+    """Refuse views that cannot stand in one join.
+
+    Raises:
+        ViewError: If there is none, or one is no view.
+        DuplicateColumnError: If two have one name.
+    """
+    if not views:
+        raise ViewError("there is no view", "pass at least one FeatureView.")
+    seen: set[str] = set()
+    for view in views:
+        if not isinstance(view, FeatureView):
+            raise ViewError(f"{view!r} is not a view", "pass FeatureView objects.")
+        if view.name in seen:
+            raise DuplicateColumnError(f"two views are called {view.name!r}", "name them apart: columns begin with the view's name.")
+        seen.add(view.name)
+
+
+def position_of(view: FeatureView, positions: Positions | None) -> int | None:
+    """The log position to answer `view` at."""
+    if positions is None or isinstance(positions, int):
+        return positions
+    return positions.get(view.name)
+
+
+def provisional(spine: Spine, views: Sequence[FeatureView], as_of_us: int | None) -> pl.Series:
+    """Per spine row, whether its answer may still change: t after `as_of`, or after what a log has seen (R1)."""
+    through = [
+        instant_us(seen, "observed_through")
+        for view in views
+        if view.observations.source is not None and (seen := view.observations.source.observed_through()) is not None
+    ]
+    ends = through if as_of_us is None else [*through, as_of_us]
+    t = pl.Series("provisional", spine.t)
+    return t > min(ends) if ends else (t > t).alias("provisional")

@@ -1,0 +1,161 @@
+"""One pass of the kernel over laid out rows, cut into tasks for threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from alignment import codes
+from alignment.errors import AggregateOverflowError
+from alignment.layout import Codes, Ints, Layout, Pool, Questions, frozen, numbers
+from alignment.plan import Question, Sweep, table_of_bounds
+
+_ROW_COST, _PICK_COST, _WINDOW_COST = 8, 40, 600  # nanoseconds, roughly; they only decide how work is cut
+_TASKS_PER_THREAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the kernel wrote, one column per spine row; see `kernels.sweep`."""
+
+    picks: npt.NDArray[np.int32]
+    counts: npt.NDArray[np.int32]
+    states: npt.NDArray[np.uint8]
+    exact: npt.NDArray[Any]
+    real: npt.NDArray[np.float64]
+    known: npt.NDArray[np.uint8]
+
+
+def run_sweep(
+    sweep: Sweep,
+    layout: Layout,
+    asked: Questions,
+    frame: pl.DataFrame,
+    spine_rows: int,
+    as_of_us: int | None,
+    pool: Pool,
+    *,
+    place: str,
+    always: bool = False,
+) -> Answers:
+    """Answer a sweep's questions.
+
+    Args:
+        sweep: What is asked.
+        layout: The rows.
+        asked: By whom and when.
+        frame: Canonical rows, for the sweep's column.
+        spine_rows: How many answers there are, those of unknown entities included.
+        as_of_us: Nothing that arrived later counts.
+        pool: Threads.
+        place: What to call the observations in messages.
+        always: Whether everything up to `as_of_us` counts, whatever t (labels).
+
+    Raises:
+        AggregateOverflowError: If an integer sum does not fit in 64 bits.
+    """
+    from alignment import kernels
+
+    values, valid, integers = _column(sweep, frame, place)
+    picks, counts, aggregates = sweep.number()
+    answers = Answers(
+        np.full((picks, spine_rows), codes.MISSING, np.int32),
+        np.zeros((counts, spine_rows), np.int32),
+        np.zeros((counts, spine_rows), np.uint8),
+        np.empty((aggregates, spine_rows), values.dtype),
+        np.empty((aggregates, spine_rows), np.float64),
+        np.zeros((aggregates, spine_rows), np.uint8),
+    )
+    questions = sweep.questions
+    bounds = table_of_bounds(questions, asked.rows)
+    overflow = np.zeros(1, np.int64)
+    tasks, batches = cut_tasks(layout, asked, questions, pool)
+    arguments = (
+        *(layout.offsets, layout.rows, layout.arrival, layout.event, layout.subject, layout.slot),
+        *(layout.issue_key, layout.key_start, layout.subjects, layout.slots, layout.retraction),
+        *(layout.forecast, layout.with_id, sweep.first_only, codes.NO_BOUND if sweep.notice is None else sweep.notice),
+        *(values, valid, len(values) > 0, integers),
+        *(_seen_until(asked.t, as_of_us, always=always), asked.t, asked.rows),
+        *(_ints(q.kind for q in questions), bounds.lows, bounds.highs, bounds.low_rows, bounds.high_rows, bounds.table),
+        *(_ints(q.parameter for q in questions), _ints(q.target for q in questions)),
+        np.cumsum([0] + [len(q.aggregates) for q in questions]).astype(np.int64),
+        _ints(kind for q in questions for kind, _ in q.aggregates),
+        np.array([share for q in questions for _, share in q.aggregates], np.float64),
+        _ints(target for q in questions for target in q.aggregate_targets),
+        *(answers.picks, answers.counts, answers.states, answers.exact, answers.real, answers.known, overflow),
+    )
+    pool.run([lambda a=a, b=b: kernels.sweep(tasks, a, b, *arguments) for a, b in batches])  # type: ignore[misc]
+    if overflow[0]:
+        raise AggregateOverflowError(
+            f"{place}: a sum of {sweep.column!r} does not fit in 64 bits",
+            f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
+        )
+    return answers
+
+
+def cut_tasks(layout: Layout, asked: Questions, questions: list[Question], pool: Pool) -> tuple[Ints, list[tuple[int, int]]]:
+    """Tasks (entity, first question, one past the last), and batches of tasks of about equal cost.
+
+    An entity with more than its share of the work is cut by time: each of its tasks applies the rows before it anew, which
+    is cheap beside answering.
+    """
+    per_question = sum(_WINDOW_COST if q.kind == codes.WINDOW else _PICK_COST for q in questions)
+    n_questions, n_rows = np.diff(asked.offsets), np.diff(layout.offsets)
+    busy = np.flatnonzero(n_questions)
+    answer_cost = n_questions[busy] * per_question
+    cost = answer_cost + n_rows[busy] * _ROW_COST
+    share = max(1, int(cost.sum()) // (pool.threads * _TASKS_PER_THREAD))
+    pieces = np.ones(len(busy), np.int64)
+    if pool.threads > 1:
+        pieces = np.clip(answer_cost // share, 1, np.maximum(1, answer_cost // np.maximum(1, n_rows[busy] * _ROW_COST)))
+    entity = np.repeat(busy, pieces)
+    part = np.arange(len(entity)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    base, size, whole = asked.offsets[entity], n_questions[entity], np.repeat(pieces, pieces)
+    tasks = np.stack([entity, base + size * part // whole, base + size * (part + 1) // whole], axis=1)
+    ends = np.cumsum(np.repeat(cost / pieces, pieces))
+    cuts = np.unique(np.concatenate([[0], np.searchsorted(ends, np.arange(share, ends[-1], share)) if len(ends) else [], [len(tasks)]]))
+    cuts = cuts.astype(np.int64)
+    return np.ascontiguousarray(tasks, np.int64), [(int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def _seen_until(t: Ints, as_of_us: int | None, *, always: bool) -> Ints:
+    if as_of_us is None:
+        return t
+    return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)
+
+
+def _column(sweep: Sweep, frame: pl.DataFrame, place: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8], bool]:
+    """A column's values, where they are not null (empty if everywhere), and whether they are integers."""
+    nothing, everywhere = frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8))
+    if sweep.column is None:
+        return nothing, everywhere, False
+    series = frame[sweep.column]
+    valid = frozen(series.is_not_null().to_numpy().view(np.uint8)) if series.null_count() else everywhere
+    kind = series.dtype
+    if not any(code not in (codes.COUNT, codes.FIRST, codes.LAST) for q in sweep.questions for code, _ in q.aggregates) and not (
+        kind.is_float()
+    ):
+        return nothing, valid, False
+    if kind.is_float():
+        return numbers(series.cast(pl.Float64), np.float64), valid, False
+    try:
+        return numbers(series.cast(pl.Int64)), valid, True
+    except pl.exceptions.PolarsError:
+        raise AggregateOverflowError(
+            f"{place}: {sweep.column!r} is {kind} and holds values that do not fit in 64 signed bits",
+            f'aggregate it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
+        ) from None
+
+
+def _ints(values: Any) -> Ints:
+    return np.fromiter(values, np.int64)
+
+
+def row_index(picks: Codes) -> pl.Series:
+    """Picked rows as an index for `Series.gather`; null where none was picked."""
+    index = pl.Series(picks)
+    return index.set(index < 0, None).cast(pl.UInt32)
