@@ -1,7 +1,10 @@
 """Data in: the observation log, its positions, and what keeps it whole."""
 
 from ingestion.batch import DelayRule
+from ingestion.compaction import CompactionReport
+from ingestion.datasets import Holding, register_dataset, registered_datasets
 from ingestion.definition import ProviderDefinition
+from ingestion.erase import ErasablePlace, ErasureReport, is_hash_of
 from ingestion.errors import (
     BackfillRefusedError,
     BatchError,
@@ -27,6 +30,7 @@ from ingestion.errors import (
 from ingestion.instants import Clock, system_clock
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
 from ingestion.reading import FilesReport
+from ingestion.removal import Removal
 from ingestion.report import AppendReport
 
 __all__ = [
@@ -39,9 +43,18 @@ __all__ = [
     "DelayRule",
     "Clock",
     "system_clock",
+    # data sets, erasure
+    "register_dataset",
+    "registered_datasets",
+    "ErasablePlace",
+    "is_hash_of",
     # reports
     "AppendReport",
     "FilesReport",
+    "CompactionReport",
+    "Removal",
+    "Holding",
+    "ErasureReport",
     # errors
     "IngestionError",
     "LogError",

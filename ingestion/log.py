@@ -11,9 +11,11 @@ from typing import Any
 import polars as pl
 from deltalake.exceptions import DeltaError
 
-from ingestion.append import append_batch
+from ingestion.append import ROWS_PER_FILE, append_batch
 from ingestion.batch import Arrivals, DelayRule, prepare_batch, read_frame
+from ingestion.compaction import CompactionReport, compact
 from ingestion.definition import Kind, OnBadRow, ProviderDefinition
+from ingestion.erase import ErasablePlace, ErasureReport, erase
 from ingestion.errors import LogExistsError, LogNotFoundError
 from ingestion.evolution import add_columns, rename_column, widen_columns
 from ingestion.instants import Clock, from_us, system_clock, to_us
@@ -27,6 +29,7 @@ from ingestion.reading import (
     question_position,
     records,
 )
+from ingestion.removal import Removal, removals, retire
 from ingestion.report import AppendReport
 from ingestion.schema import Column, delta_fields, system_fields
 from ingestion.storage import Location
@@ -255,6 +258,45 @@ class ObservationLog:
             return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve)
         finally:
             self._table.clock = before
+
+    # --------------------------------------------------------------------------------------------------- maintenance
+
+    def compact(self, *, rows_per_file: int = ROWS_PER_FILE, vacuum: bool = False) -> CompactionReport:
+        """Merge small files; no answer changes at any position.
+
+        Args:
+            rows_per_file: How many rows a merged file may have.
+            vacuum: Delete afterwards the files that the current version does not need; frames that were scanned before
+                and not yet collected fail then.
+
+        Raises:
+            CommitError: If other commits kept coming first.
+        """
+        return compact(self._table, rows_per_file=rows_per_file, vacuum=vacuum)
+
+    def retire(self, *, now: datetime | None = None) -> Removal | None:
+        """Take out keys whose last event is older than the provider's retention, and leave a record of which.
+
+        Raises:
+            CommitError: If other commits kept coming first.
+        """
+        return retire(self._table, now)
+
+    def erase(self, entity: Mapping[str, Any], *, places: Sequence[ErasablePlace] = ()) -> ErasureReport:
+        """Remove an entity from every file and older version, the quarantine, registered data sets and `places`.
+
+        Raises:
+            ErasureError: If a name is not an entity column, or a value is null.
+            CommitError: If other commits kept coming first.
+        """
+        return erase(self._table, self.root, entity, places=places)
+
+    def removals(self) -> list[Removal]:
+        """What was retired and erased, with the sequence numbers of the rows, oldest first."""
+        self._table.refresh()
+        return removals(self._table)
+
+    # ------------------------------------------------------------------------------------------------------- columns
 
     def add_column(self, name: str, dtype: pl.DataType | type[pl.DataType]) -> None:
         """Add a value column; rows from before are `missing` there, not null.
