@@ -134,7 +134,7 @@ def _catch_up(main: Panel, first: pl.DataFrame) -> None:
     if batch.height and batch["len"].item() >= 4:
         arrival, event = batch["arrival_time"].item(), batch["event_time"].item()
         main.annotate(
-            "an outage, caught up in one delivery",
+            "an outage, then all at once",
             (event, arrival),
             xytext=(4, 8),
             textcoords="offset points",
