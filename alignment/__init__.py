@@ -12,8 +12,10 @@ from alignment.features import (
     sequence,
     window,
 )
+from alignment.labels import Label, label
 from alignment.join import point_in_time_join
 from alignment.observations import Observations, ObservationSource
+from alignment.snapshot import snapshot
 from alignment.spine import make_spine
 from alignment.views import FeatureView
 
@@ -22,6 +24,7 @@ __all__ = [
     "Feature",
     "FeatureView",
     "FixedDelay",
+    "Label",
     "ObservationSource",
     "Observations",
     "PublishSchedule",
@@ -29,10 +32,12 @@ __all__ = [
     "event_age",
     "forecast",
     "issue_age",
+    "label",
     "lag",
     "latest",
     "make_spine",
     "point_in_time_join",
     "sequence",
+    "snapshot",
     "window",
 ]

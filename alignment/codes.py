@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PICK, WINDOW, LAST_N, GRID = 0, 1, 2, 3
+PICK, WINDOW, LAST_N, GRID, EVERYTHING = 0, 1, 2, 3, 4
 """Kinds of question."""
 
 COUNT, SUM, MEAN, STD, VAR, MIN, MAX, FIRST, LAST, QUANTILE, SLOPE = range(11)

@@ -17,6 +17,7 @@ import numpy as np
 
 from alignment.codes import (
     COUNT,
+    EVERYTHING,
     FIRST,
     GRID,
     LAST,
@@ -604,7 +605,7 @@ def sweep(
         seen_until: min(t, as_of) of each question, ascending within an entity.
         t: Prediction time of each question.
         query_row: Where each question's answers go.
-        kinds: Per question kind: PICK, WINDOW, LAST_N, GRID.
+        kinds: Per question kind: PICK, WINDOW, LAST_N, GRID, or EVERYTHING (all current rows, one question per entity).
         lows: Microseconds from t to the lowest event time; `NO_BOUND` for none. For GRID the step.
         highs: Microseconds from t to the highest event time.
         low_rows: Row of `bounds` that replaces `lows`, or -1. For GRID the first of its grid points.
@@ -616,7 +617,7 @@ def sweep(
         aggregate_kinds: SUM, MEAN, ...
         aggregate_shares: Share of a QUANTILE.
         aggregate_targets: Row of `picks` (FIRST, LAST) or of `exact`, `real`, `known`.
-        picks: Out: row numbers, or MISSING, RETRACTED, NULL, NAN.
+        picks: Out: row numbers, or MISSING, RETRACTED, NULL, NAN. Of EVERYTHING one per slot, at its place in the layout.
         counts: Out: non-null values in a window.
         states: Out: `PRESENT`, `PRESENT_NULL`, `WITHDRAWN` or `NEVER` of a window.
         exact: Out: aggregates of the column's own type.
@@ -721,6 +722,10 @@ def sweep(
                         events, n_slots, current, state, lowest, top, highest, moment, lows[k], low_rows[k], bounds, q,
                         parameter[k], picks, target, out, hints, 2 * k,
                     )
+                    continue
+                if kind == EVERYTHING:
+                    for p in range(n_slots):
+                        picks[target, low + p] = current[p] if current[p] >= 0 else MISSING
                     continue
                 if high_rows[k] >= 0:
                     upper = bounds[high_rows[k], q]

@@ -1,0 +1,181 @@
+"""Declarations as plain data: what a manifest records, and from what a data set is rebuilt."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from alignment.delays import DelayRule, FixedDelay, PublishSchedule
+from alignment.durations import Duration, parse_duration
+from alignment.errors import DatasetError
+from alignment.features import Age, Feature, Forecast, Lag, Latest, Sequence_, Window
+from alignment.labels import Label
+from alignment.observations import FrameLike, Observations
+from alignment.views import FeatureView
+
+_FEATURES: dict[str, type[Feature]] = {
+    "latest": Latest,
+    "lag": Lag,
+    "window": Window,
+    "forecast": Forecast,
+    "sequence": Sequence_,
+    "age": Age,
+}
+_KINDS = {cls: kind for kind, cls in _FEATURES.items()}
+_COLUMNS = ("event_time", "arrival_time", "issue_time", "is_retraction", "log_sequence")
+
+
+def describe_feature(feature: Feature) -> dict[str, Any]:
+    """A feature as plain data; durations are texts."""
+    found: dict[str, Any] = {"feature": _KINDS[type(feature)]}
+    for item in dataclasses.fields(feature):
+        value = getattr(feature, item.name)
+        if value is not None:
+            found[item.name] = value.text if isinstance(value, Duration) else value
+    return found
+
+
+def read_feature(described: Mapping[str, Any]) -> Feature:
+    """The feature that `describe_feature` described.
+
+    Raises:
+        DatasetError: If its kind is unknown.
+    """
+    kind = described["feature"]
+    if kind not in _FEATURES:
+        raise DatasetError(f"the manifest has a feature of kind {kind!r}, which this version does not know", "use a newer asknown.")
+    cls = _FEATURES[kind]
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(cls):
+        value = described.get(item.name)
+        if isinstance(value, str) and "Duration" in str(item.type):
+            value = parse_duration(value, item.name, allow_zero=True, allow_negative=True)
+        values[item.name] = value
+    if cls is Latest:
+        values["skip_null"] = bool(values["skip_null"])
+    return cls(**values)
+
+
+def describe_observations(rows: Observations) -> dict[str, Any]:
+    """How observations are read, without the rows."""
+    found: dict[str, Any] = {
+        "entities": rows.entities,
+        "kind": rows.kind,
+        "clock_tolerance": rows.tolerance.text,
+        "on_tie": rows.on_tie,
+    }
+    found |= {name: getattr(rows, name) for name in _COLUMNS if getattr(rows, name) != name}
+    if rows.key:
+        found["key"] = rows.key
+    if rows.delay is not None:
+        found["delay"] = _describe_delay(rows.delay)
+    if rows.date_zone is not None:
+        found |= {"date_zone": rows.date_zone, "date_means": rows.date_means}
+    if rows.derive:
+        found["derive"] = {name: _serialize(expression) for name, expression in rows.derive.items()}
+    return found
+
+
+def read_observations(described: Mapping[str, Any], frame: FrameLike) -> Observations:
+    """Observations read from `frame` the way that `describe_observations` described."""
+    options = dict(described)
+    if "delay" in options:
+        options["delay"] = _read_delay(options["delay"])
+    if "derive" in options:
+        options["derive"] = {
+            name: pl.Expr.deserialize(io.StringIO(text), format="json") for name, text in options["derive"].items()
+        }
+    return Observations(frame, options.pop("entities"), options.pop("kind"), **options)
+
+
+def describe_view(view: FeatureView) -> dict[str, Any]:
+    """A view as plain data, without its rows."""
+    found: dict[str, Any] = {
+        "name": view.name,
+        "observations": describe_observations(view.observations),
+        "features": [describe_feature(feature) for feature in view.features],
+    }
+    for name in ("max_event_age", "max_arrival_age", "max_issue_age"):
+        limit: Duration | None = getattr(view, name)
+        if limit is not None:
+            found[name] = limit.text
+    if view.zone is not None:
+        found["zone"] = view.zone
+    if view.entity_map:
+        found["entity_map"] = view.entity_map
+    return found
+
+
+def read_view(described: Mapping[str, Any], frame: FrameLike) -> FeatureView:
+    """The view that `describe_view` described, over `frame`."""
+    options = {name: described[name] for name in ("max_event_age", "max_arrival_age", "max_issue_age", "zone", "entity_map") if name in described}
+    return FeatureView(
+        described["name"],
+        None,
+        read_observations(described["observations"], frame),
+        [read_feature(feature) for feature in described["features"]],
+        **options,
+    )
+
+
+def describe_label(label: Label) -> dict[str, Any]:
+    """A label as plain data, without its rows."""
+    found: dict[str, Any] = {
+        "column": label.column,
+        "horizon": label.horizon.text,
+        "tolerance": label.tolerance.text,
+        "release": label.release_text,
+        "name": label.name,
+    }
+    if label.zone is not None:
+        found["zone"] = label.zone
+    return found
+
+
+def definition_hash(definitions: Any) -> str:
+    """SHA-256 of definitions as canonical JSON: the same for the same features, whatever the rows."""
+    text = json.dumps(definitions, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _serialize(expression: pl.Expr) -> str:
+    return expression.meta.serialize(format="json")
+
+
+def _describe_delay(rule: DelayRule) -> dict[str, Any]:
+    if isinstance(rule, FixedDelay):
+        return {"rule": "fixed", "delay": rule.duration.text}
+    if isinstance(rule, PublishSchedule):
+        return {
+            "rule": "publish_schedule",
+            "at": rule.at,
+            "zone": rule.zone,
+            "days": rule.days,
+            "weekdays": list(rule.weekdays),
+            "holidays": [day.isoformat() for day in rule.holidays],
+        }
+    return {"rule": type(rule).__qualname__}
+
+
+def _read_delay(described: Mapping[str, Any]) -> DelayRule:
+    if described["rule"] == "fixed":
+        return FixedDelay(described["delay"])
+    if described["rule"] == "publish_schedule":
+        return PublishSchedule(
+            described["at"],
+            described["zone"],
+            days=described["days"],
+            weekdays=tuple(described["weekdays"]),
+            holidays=tuple(date.fromisoformat(day) for day in described["holidays"]),
+        )
+    raise DatasetError(
+        f"the manifest has a delay rule {described['rule']!r}, which cannot be made again from its name",
+        "build the data set anew with the rule at hand.",
+    )

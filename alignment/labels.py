@@ -1,0 +1,185 @@
+"""Labels: what a model is trained to say, and from when on it may be used (R12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from alignment import codes
+from alignment.bounds import Bound, shifted
+from alignment.durations import Duration, DurationLike, parse_duration
+from alignment.errors import LabelError, MissingColumnError
+from alignment.layout import Ints, Pool, encode_entities, lay_out, lay_out_questions
+from alignment.observations import ARRIVAL, EVENT, Observations, ObservationSource, checked
+from alignment.plan import Question, Sweep
+from alignment.spine import Spine
+from alignment.sweeps import row_index, run_sweep
+from alignment.views import FeatureView
+
+RELEASES = ("final", "first", "as_known")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """See `label`."""
+
+    column: str
+    horizon: Duration
+    tolerance: Duration
+    release: str | Duration
+    name: str
+    zone: str | None
+    observations: Observations | FeatureView | None = field(repr=False)
+
+    @property
+    def release_text(self) -> str:
+        """The release as it was written."""
+        return self.release if isinstance(self.release, str) else self.release.text
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it adds: value, event time, arrival time."""
+        return [self.name, f"{self.name}_event_time", f"{self.name}_arrival_time"]
+
+
+def label(
+    column: str,
+    horizon: DurationLike,
+    *,
+    observations: Observations | FeatureView | ObservationSource | None = None,
+    tolerance: DurationLike = "0s",
+    release: DurationLike = "final",
+    name: str = "label",
+    zone: str | None = None,
+) -> Label:
+    """The value of the greatest event in `[t + horizon - tolerance, t + horizon]`, as it was released (R12).
+
+    Releases: `"final"` is the revision current at `as_of`; `"first"` the first revision with values, whatever came later; a
+    duration d the revision current at `event_time + d`; `"as_known"` is final here, and a split trained at T takes the
+    revision current at T. A row may train a model at T only if its `label_arrival_time <= T`.
+
+    Args:
+        column: Observed column, of measurements.
+        horizon: How long after t the event lies.
+        observations: Where the column is; may be left out if exactly one view has it.
+        tolerance: How much earlier the event may lie; less than `horizon`.
+        release: Which revision is the truth.
+        name: First column's name; the others are `<name>_event_time` and `<name>_arrival_time`.
+        zone: IANA zone in which a horizon in `d` and `w` means calendar days; default that of the view.
+
+    Returns:
+        The declaration, for `build_dataset`.
+
+    Raises:
+        DurationError: If a duration is none.
+        LabelError: If `tolerance` is not less than `horizon`, or the release is unknown.
+
+    Example:
+        >>> label("load_kw", horizon="20m").columns
+        ['label', 'label_event_time', 'label_arrival_time']
+    """
+    ahead = parse_duration(horizon, "horizon")
+    slack = parse_duration(tolerance, "tolerance", allow_zero=True)
+    if slack.total_us >= ahead.total_us:
+        raise LabelError(
+            f"tolerance={slack.text!r} of label({column!r}) reaches back to t or before: the horizon is {ahead.text!r}",
+            "a label lies after t; make the tolerance shorter.",
+        )
+    if isinstance(release, str) and release in RELEASES:
+        chosen: str | Duration = release
+    elif isinstance(release, str) and release.replace("_", "").isalpha():
+        raise LabelError(
+            f"release={release!r} of label({column!r}) is unknown", 'choose "final", "first", "as_known", or a duration such as "2d".'
+        )
+    else:
+        chosen = parse_duration(release, "release", allow_zero=True)
+    if isinstance(observations, ObservationSource):
+        observations = Observations(observations)
+    return Label(column, ahead, slack, chosen, name, zone, observations)
+
+
+def label_source(label: Label, views: Sequence[FeatureView]) -> tuple[Observations, list[str], str | None]:
+    """Where a label is observed: the observations, their entities as the spine calls them, and the zone.
+
+    Raises:
+        LabelError: If it is not said and not exactly one view has the column, or if it is a forecast.
+        MissingColumnError: If the observations have no such column.
+    """
+    source: Observations | FeatureView | None = label.observations
+    if source is None:
+        having = [view for view in views if label.column in view.observations.schema]
+        if len(having) != 1:
+            names = ", ".join(repr(view.name) for view in having) or "no view"
+            raise LabelError(
+                f"label {label.column!r} is observed in {names}, not in exactly one view", f'say where: al.label("{label.column}", ..., observations=...).'
+            )
+        source = having[0]
+    rows = source.observations if isinstance(source, FeatureView) else source
+    if label.column not in rows.schema:
+        raise MissingColumnError(label.column, "the label's observations", rows.values)
+    if rows.kind != "measurement":
+        raise LabelError(f"label {label.column!r} is a forecast, not a measurement", "a label is what came true: name the observations of it.")
+    if isinstance(source, FeatureView):
+        return rows, source.spine_entities, label.zone or source.zone
+    return rows, rows.entities, label.zone
+
+
+def evaluate_label(
+    label: Label,
+    spine: Spine,
+    views: Sequence[FeatureView],
+    *,
+    as_of_us: int,
+    position: int | None = None,
+    threads: int | None = None,
+) -> pl.DataFrame:
+    """The label of every spine row, as it was known at `as_of_us`.
+
+    Args:
+        label: What to look up.
+        spine: Checked spine, with the label's entity columns.
+        views: Where to look for the column if the label does not say.
+        as_of_us: Nothing that arrived later counts, microseconds.
+        position: Greatest `log_sequence` that counts; None for all.
+        threads: How many threads; None for one per processor.
+
+    Returns:
+        Value, event time and arrival time (Datetime("us", "UTC")) per spine row; all null where there is no such event.
+
+    Raises:
+        LabelError: See `label_source`.
+        AlignmentError: What the observations break.
+    """
+    rows, keys, zone = label_source(label, views)
+    frame = checked(rows, [label.column], position=position, as_of_us=as_of_us).frame
+    with Pool(threads) as pool:
+        entities, asking, given = encode_entities(spine.frame, keys, frame, rows.entities, rows.place, pool)
+        asked = lay_out_questions(asking, entities, spine.t, pool)
+        layout = lay_out(rows, frame, given, entities, as_of_us, pool, position)
+        wait = label.release.total_us if isinstance(label.release, Duration) else None
+        low: Bound = shifted(spine.t, zone, (1, label.horizon), (-1, label.tolerance))
+        high: Bound = shifted(spine.t, zone, (1, label.horizon))
+        if wait is not None:  # an event is released at event + wait: none after as_of - wait has been
+            high = np.minimum(cast("Ints", high if isinstance(high, np.ndarray) else spine.t + high), as_of_us - wait)
+        sweep = Sweep(
+            None,
+            notice=None if wait is None else -wait,
+            first_only=label.release == "first",
+            questions=[Question(codes.PICK, low, high)],
+        )
+        answers = run_sweep(sweep, layout, asked, frame, len(spine.t), as_of_us, pool, place=rows.place, always=True)
+    picked = row_index(answers.picks[0])
+    found = frame.select(pl.col(label.column, EVENT, ARRIVAL).gather(picked))
+    arrival = found[ARRIVAL] if wait is None else found[EVENT] + wait
+    value, event_time, arrival_time = label.columns
+    return pl.DataFrame(
+        {
+            value: found[label.column],
+            event_time: found[EVENT].cast(pl.Datetime("us", "UTC")),
+            arrival_time: arrival.cast(pl.Datetime("us", "UTC")),
+        }
+    )
