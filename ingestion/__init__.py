@@ -27,8 +27,10 @@ from ingestion.errors import (
     UnknownArrivalError,
     UnknownColumnError,
 )
+from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
+from ingestion.profiling import ColumnProfile, Profile, Quantiles, profile
 from ingestion.reading import FilesReport
 from ingestion.removal import Removal
 from ingestion.report import AppendReport
@@ -49,6 +51,11 @@ __all__ = [
     "ErasablePlace",
     "is_hash_of",
     # reports
+    "LogInfo",
+    "profile",
+    "Profile",
+    "ColumnProfile",
+    "Quantiles",
     "AppendReport",
     "FilesReport",
     "CompactionReport",

@@ -229,7 +229,8 @@ def _with_arrivals(
     if delay is None:
         missing = int(unknown.sum())
         raise UnknownArrivalError(provider, missing, f"{missing} of {rows.height} rows have no arrival_time")
-    modelled = delay.arrival_times(rows)
+    issued = definition.kind == "forecast" and rows["issue_time"].null_count() < rows.height
+    modelled = delay.arrival_times(rows if issued else rows.drop("issue_time"))
     if len(modelled) != rows.height:
         raise BatchError(
             f"provider {provider!r}: the delay rule gave {len(modelled)} arrivals for {rows.height} rows",

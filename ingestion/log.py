@@ -18,6 +18,7 @@ from ingestion.definition import Kind, OnBadRow, ProviderDefinition
 from ingestion.erase import ErasablePlace, ErasureReport, erase
 from ingestion.errors import LogExistsError, LogNotFoundError
 from ingestion.evolution import add_columns, rename_column, widen_columns
+from ingestion.info import LogInfo, log_info
 from ingestion.instants import Clock, from_us, system_clock, to_us
 from ingestion.reading import (
     QUARANTINED,
@@ -177,6 +178,11 @@ class ObservationLog:
             event_from_us=to_us(event_from, "event_from") if event_from is not None else None,
             event_until_us=to_us(event_until, "event_until") if event_until is not None else None,
         )
+
+    def info(self) -> LogInfo:
+        """What the log holds, from its metadata alone."""
+        self._table.refresh()
+        return log_info(self._table)
 
     def quarantine(self) -> pl.DataFrame:
         """The rows that were set aside: entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row`, `payload`.
