@@ -1,0 +1,89 @@
+"""The command `asknown`: groups of commands, and what becomes of errors.
+
+Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 the answer is no, 2 the question was
+wrong (usage, definitions, data that break the rules), 3 something could not be reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from alignment.errors import AlignmentError
+from ingestion.errors import IngestionError, LogNotFoundError
+from serving import cli_dataset, cli_leakage, cli_log, cli_quickstart, cli_upkeep
+from serving.errors import MissingExtraError, ServingError
+from serving.render import complain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NO: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+
+app = typer.Typer(
+    name="asknown",
+    help="Training sets that contain only what serving could have seen.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli_log.app.command()(cli_upkeep.compact)
+cli_log.app.command()(cli_upkeep.erase)
+app.add_typer(cli_log.app, name="log")
+app.add_typer(cli_dataset.app, name="dataset")
+app.command("leak-report")(cli_leakage.leak_report)
+app.command("quickstart")(cli_quickstart.quickstart)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"asknown {version('asknown')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    shown: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Training sets that contain only what serving could have seen."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are printed, not raised.
+
+    Args:
+        arguments: The words after `asknown`; None takes those of the process.
+
+    Returns:
+        0 done, 1 no, 2 usage, 3 unreachable.
+    """
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="asknown")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else NO)
+    except LogNotFoundError as error:
+        complain(error, type(error).__name__)
+        return UNREACHABLE
+    except (AlignmentError, IngestionError, ServingError) as error:
+        complain(error, type(error).__name__)
+        return UNREACHABLE if isinstance(error, MissingExtraError) else USAGE
+    except OSError as error:
+        complain(error, "cannot be reached")
+        return UNREACHABLE
+    except KeyboardInterrupt:
+        complain(KeyboardInterrupt("stopped"), "interrupted")
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run())
