@@ -1,5 +1,6 @@
 """The rules of time: frames in, frames out."""
 
+from alignment.dataset import Dataset, Rebuilt, build_dataset, rebuild
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule
 from alignment.features import (
     Feature,
@@ -12,14 +13,18 @@ from alignment.features import (
     sequence,
     window,
 )
-from alignment.labels import Label, label
 from alignment.join import point_in_time_join
+from alignment.labels import Label, label
 from alignment.observations import Observations, ObservationSource
 from alignment.snapshot import snapshot
 from alignment.spine import make_spine
 from alignment.views import FeatureView
 
 __all__ = [
+    "Dataset",
+    "Rebuilt",
+    "build_dataset",
+    "rebuild",
     "DelayRule",
     "Feature",
     "FeatureView",

@@ -340,6 +340,57 @@ def checked(
     return check_rows(observations, canonical(observations, columns, position=position, as_of_us=as_of_us).collect())
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a provider's rows are, at a position.
+
+    Attributes:
+        rows: How many.
+        greatest_arrival: The latest instant at which one arrived, microseconds; None without rows.
+        arrival_kinds: Rows by how their arrival is known.
+        arrivals_raised: Rows whose arrival was raised to their event (R5).
+    """
+
+    rows: int
+    greatest_arrival: int | None
+    arrival_kinds: dict[str, int]
+    arrivals_raised: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        greatest = None if self.greatest_arrival is None else instant_from_us(self.greatest_arrival).isoformat()
+        return {
+            "rows": self.rows,
+            "greatest_arrival": greatest,
+            "arrival_kinds": self.arrival_kinds,
+            "arrivals_raised": self.arrivals_raised,
+        }
+
+
+def summarize(observations: Observations, *, position: int | None = None) -> Summary:
+    """What the rows are, from their times alone.
+
+    Raises:
+        UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
+    """
+    rows = canonical(observations, [], position=position).drop(observations.entities, observations.key, ORDER, strict=False)
+    measured = observations.kind == "measurement"
+    known = [pl.col(ARRIVAL_KIND)] if "arrival_kind" in observations.schema else []
+    if observations.delay is not None:
+        rows = _complete_arrivals(observations, rows.collect()).lazy()
+        known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
+    early = (pl.col(EVENT) > pl.col(ARRIVAL)) if measured else pl.lit(value=False)
+    counted = (
+        rows.group_by(known or [pl.lit("measured").alias(ARRIVAL_KIND)])
+        .agg(pl.len(), pl.col(ARRIVAL).max(), early.sum().alias("raised"), pl.col(EVENT).filter(early).max().alias("raised_to"))
+        .sort(ARRIVAL_KIND)
+        .collect(engine="streaming")
+    )
+    latest = [instant for name in (ARRIVAL, "raised_to") for instant in counted[name].drop_nulls()]
+    kinds = {kind or "unknown": n for kind, n in counted.select(ARRIVAL_KIND, "len").iter_rows()}
+    return Summary(int(counted["len"].sum()), max(latest, default=None), kinds, int(counted["raised"].sum()))
+
+
 def check_rows(observations: Observations, frame: pl.DataFrame) -> Checked:
     """`frame` as canonical rows that obey the rules; see `checked`."""
     place = observations.place

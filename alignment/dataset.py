@@ -1,0 +1,304 @@
+"""Training sets: features and labels of a spine, and a manifest from which they can be built again (R16)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from alignment.definitions import (
+    definition_hash,
+    describe_label,
+    describe_observations,
+    describe_view,
+    read_observations,
+    read_view,
+)
+from alignment.durations import instant_from_us, instant_us
+from alignment.errors import DatasetError, DuplicateColumnError
+from alignment.hashing import frame_hash
+from alignment.join import Positions, check_views, point_in_time_join, provisional
+from alignment.labels import Label, evaluate_label, label_source
+from alignment.labels import label as make_label
+from alignment.observations import FrameLike, Observations, summarize
+from alignment.spine import PREDICTION_TIME, check_spine
+from alignment.views import FeatureView
+
+FORMAT = 1
+DATA, MANIFEST = "data.parquet", "manifest.json"
+_PACKAGES = ("asknown", "polars", "numpy", "numba", "pyarrow", "duckdb", "deltalake")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A training set.
+
+    Attributes:
+        frame: The spine's columns, a column per feature, `label`, `label_event_time`, `label_arrival_time` if there is a
+            label, and `provisional` (whether t lies after `as_of`, or after what a log is known to have seen).
+        manifest: Where it came from and what is in it, as plain data: `as_of`, log positions, definitions and their hash,
+            spine hash, package versions, rows and nulls per feature, arrival kinds, content hash.
+        views: What it was built with.
+        label: The label it was built with.
+    """
+
+    frame: pl.DataFrame
+    manifest: dict[str, Any]
+    views: tuple[FeatureView, ...] = field(default=(), repr=False)
+    label: Label | None = field(default=None, repr=False)
+
+    def write(self, path: str | Path) -> Path:
+        """Write `data.parquet` and `manifest.json` into the folder `path`; the manifest comes last.
+
+        Logs that were read are told, so that an erasure finds the copy.
+
+        Returns:
+            Where the manifest is.
+
+        Raises:
+            DatasetError: If there is another data set in the folder.
+        """
+        folder = Path(path)
+        target = folder / MANIFEST
+        if target.exists() and json.loads(target.read_text())["content_hash"] != self.manifest["content_hash"]:
+            raise DatasetError(f"{folder} holds another data set", "write to a new folder; data sets are not overwritten.")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.frame.write_parquet(folder / DATA, compression="zstd", compression_level=1)
+        manifest = self.manifest | {"data": DATA, "data_sha256": file_sha256(folder / DATA)}
+        partial = target.with_suffix(".partial")
+        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        partial.replace(target)
+        for source in {id(s): s for view in self.views if (s := view.observations.source) is not None}.values():
+            register = getattr(source, "register_dataset", None)
+            if register is not None:
+                register(target)
+        return target
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """The names of the feature columns, in order."""
+        return list(self.manifest["features"])
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What became of building a data set again.
+
+    Attributes:
+        dataset: The new build.
+        same: Whether its content is that of the manifest, bit for bit.
+        problem: What differs, if anything.
+    """
+
+    dataset: Dataset
+    same: bool
+    problem: str = ""
+
+
+def build_dataset(
+    spine: FrameLike,
+    views: Sequence[FeatureView] | FeatureView,
+    *,
+    label: Label | None = None,
+    as_of: datetime | None = None,
+    engine: str = "local",
+    prediction_time: str = PREDICTION_TIME,
+    positions: Positions | None = None,
+    threads: int | None = None,
+) -> Dataset:
+    """A training set: for every spine row the features as serving would have answered, and the label as it came true.
+
+    Args:
+        spine: See `point_in_time_join`.
+        views: What to compute.
+        label: What the model is to say; made by `label`.
+        as_of: Pretend that nothing arrived later; None is the greatest arrival in the inputs (R12).
+        engine: `"local"` or `"duckdb"`.
+        prediction_time: The spine's column of prediction times.
+        positions: Log positions to answer at; None is each log's head now.
+        threads: How many threads; None for one per processor.
+
+    Returns:
+        The data set; its frame has the spine's rows in order.
+
+    Raises:
+        AlignmentError: See `point_in_time_join` and `label`.
+        DatasetError: If there is no observation and `as_of` is not given.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from alignment.features import latest
+        >>> from alignment.spine import make_spine
+        >>> def at(hour, minute=0):
+        ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
+        >>> frame = pl.DataFrame({
+        ...     "site": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "load_kw": [3.5, 4.0],
+        ... })
+        >>> view = FeatureView("meter", ["site"], frame, [latest("load_kw")])
+        >>> dataset = build_dataset(
+        ...     make_spine({"site": ["a"]}, at(10), at(12), "1h"), [view], label=make_label("load_kw", horizon="1h")
+        ... )
+        >>> dataset.frame.select("meter__load_kw", "label", "provisional").rows()
+        [(None, 4.0, False), (3.5, None, False)]
+    """
+    views = (views,) if isinstance(views, FeatureView) else tuple(views)
+    check_views(views)
+    rows_of = {view.name: view.observations for view in views}
+    home: str | None = None
+    if label is not None and (home := _home(label, views)) is None:
+        rows_of["@label"] = label_source(label, views)[0]
+    at = {name: _position(rows, name, positions) for name, rows in rows_of.items()}
+    summaries = {name: summarize(rows, position=at[name]) for name, rows in rows_of.items()}
+    as_of_us = _as_of(as_of, [summary.greatest_arrival for summary in summaries.values()])
+    moment = instant_from_us(as_of_us)
+    head = {view.name: p for view in views if (p := at[view.name]) is not None}
+    frame = point_in_time_join(
+        spine, views, as_of=moment, engine=engine, prediction_time=prediction_time, positions=head, threads=threads
+    )
+    feature_columns = [name for view in views for name in view.column_names]
+    asked = check_spine(frame.drop(feature_columns), [], prediction_time)
+    if label is not None:
+        for name in label.columns:
+            if name in frame.columns:
+                raise DuplicateColumnError(f"the result has two columns {name!r}", "name the label, e.g. al.label(..., name='target').")
+        check_spine(asked.frame, label_source(label, views)[1], prediction_time)
+        frame = frame.hstack(
+            evaluate_label(label, asked, views, as_of_us=as_of_us, position=at[home or "@label"], threads=threads).get_columns()
+        )
+    frame = frame.with_columns(provisional(asked, views, as_of_us))
+    definitions: dict[str, Any] = {"views": [describe_view(view) for view in views]}
+    if label is not None:
+        origin = {"view": home} if home else {"observations": describe_observations(rows_of["@label"])}
+        definitions["label"] = describe_label(label) | origin
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "as_of": moment.isoformat(),
+        "prediction_time": prediction_time,
+        "engine": engine,
+        "spine": {"rows": asked.frame.height, "columns": asked.frame.columns, "hash": frame_hash(asked.frame)},
+        "inputs": {
+            name: {"source": _describe_source(rows), "position": at[name]} | summaries[name].to_dict() for name, rows in rows_of.items()
+        },
+        "definitions": definitions,
+        "definition_hash": definition_hash(definitions),
+        "features": {name: {"rows": frame.height, "nulls": frame[name].null_count()} for name in feature_columns},
+        "label": None if label is None else {"columns": label.columns, "nulls": frame[label.name].null_count()},
+        "provisional_rows": int(frame["provisional"].sum()),
+        "content_hash": frame_hash(frame),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+    }
+    return Dataset(frame, manifest, views, label)
+
+
+def rebuild(
+    manifest: Mapping[str, Any], spine: FrameLike, frames: Mapping[str, FrameLike], *, threads: int | None = None
+) -> Rebuilt:
+    """Build a data set again from its manifest, at the positions and the `as_of` it records (R16).
+
+    Args:
+        manifest: What `Dataset.manifest` (or the written file) holds.
+        spine: The same spine; of a written data set, the first columns of its data.
+        frames: Observations by the manifest's input names (`@label` for those of the label).
+        threads: How many threads; None for one per processor.
+
+    Returns:
+        The new build, and whether it is the same.
+
+    Raises:
+        DatasetError: If the manifest is of another format, or an input is not given.
+    """
+    if manifest.get("format") != FORMAT:
+        raise DatasetError(f"the manifest has format {manifest.get('format')!r}, and this version reads {FORMAT}", "use the version that wrote it.")
+    for name in manifest["inputs"]:
+        if name not in frames:
+            raise DatasetError(f"the observations of {name!r} are not given", f"pass frames={{{name!r}: ...}}.")
+    definitions = manifest["definitions"]
+    views = [read_view(described, frames[described["name"]]) for described in definitions["views"]]
+    label = None
+    if "label" in definitions:
+        described = dict(definitions["label"])
+        home = described.pop("view", None)
+        rows: Observations | FeatureView
+        if home is not None:
+            rows = next(view for view in views if view.name == home)
+        else:
+            rows = read_observations(described.pop("observations"), frames["@label"])
+        label = make_label(described.pop("column"), described.pop("horizon"), observations=rows, **described)
+    positions = {name: entry["position"] for name, entry in manifest["inputs"].items() if entry["position"] is not None}
+    again = build_dataset(
+        spine,
+        views,
+        label=label,
+        as_of=datetime.fromisoformat(manifest["as_of"]),
+        engine=manifest["engine"],
+        prediction_time=manifest["prediction_time"],
+        positions=positions,
+        threads=threads,
+    )
+    if again.manifest["content_hash"] == manifest["content_hash"]:
+        return Rebuilt(again, same=True)
+    return Rebuilt(again, same=False, problem=_first_difference(manifest, again.manifest))
+
+
+def _home(label: Label, views: Sequence[FeatureView]) -> str | None:
+    """The view that a label is observed in; None if it has observations of its own."""
+    rows = label_source(label, views)[0]
+    return next((view.name for view in views if view.observations is rows), None)
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    if old["spine"]["hash"] != new["spine"]["hash"]:
+        return f"the spine differs: {old['spine']['rows']} rows then, {new['spine']['rows']} now, or other values"
+    if old["definition_hash"] != new["definition_hash"]:
+        return "the definitions differ"
+    for name, entry in old["inputs"].items():
+        if entry["rows"] != new["inputs"][name]["rows"]:
+            return f"the observations of {name!r} had {entry['rows']} rows at that position, and now have {new['inputs'][name]['rows']}"
+    moved = {name: v for name, v in old["versions"].items() if v != new["versions"].get(name)}
+    return "the values differ" + (f"; packages differ too: {moved}" if moved else ", with the same rows and packages")
+
+
+def _position(rows: Observations, name: str, positions: Positions | None) -> int | None:
+    if isinstance(positions, int):
+        return positions
+    if positions is not None and name in positions:
+        return positions[name]
+    return rows.source.position() if rows.source is not None else None
+
+
+def _as_of(given: datetime | None, arrivals: Sequence[int | None]) -> int:
+    if given is not None:
+        return instant_us(given, "as_of")
+    known = [arrival for arrival in arrivals if arrival is not None]
+    if not known:
+        raise DatasetError("there is no observation, so no greatest arrival to build as of", "pass as_of=.")
+    return max(known)
+
+
+def _describe_source(rows: Observations) -> dict[str, Any]:
+    if rows.source is not None:
+        return {"log": rows.source.provider, "address": str(getattr(rows.source, "address", ""))}
+    if isinstance(rows.frame, str | Path):
+        return {"path": str(rows.frame), "sha256": file_sha256(Path(rows.frame)) if Path(rows.frame).is_file() else None}
+    return {"frame": type(rows.frame).__name__}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
