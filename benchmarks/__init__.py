@@ -1,0 +1,1 @@
+"""A yardstick for joins that are exact in revisions and in availability."""

@@ -1,0 +1,1 @@
+"""One file per contender; `benchmarks.question.Contender` says what it offers."""
