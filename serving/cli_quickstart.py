@@ -23,6 +23,9 @@ def quickstart(
     into: Annotated[Path, typer.Option(help="Folder for the logs and the picture.")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 5,
     days: Annotated[int, typer.Option(help="Days of the world; the first 30 train the models.", min=35, max=400)] = 42,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where the picture goes (.png, .svg, .pdf); in the folder by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show on a simulated solar fleet what a join on event time promises and what it delivers.
@@ -41,17 +44,17 @@ def quickstart(
     sets = example.training_sets(world, logs)
     scores = example.score(world, sets)
     render.say(f"2. logs -> two training sets of {scores.training_rows} rows, one per way to join")
-    picture = draw(logs["pyranometer"], into / "what_was_known_when.png")
+    drawn = draw(logs["pyranometer"], picture or into / "what_was_known_when.png")
     render.say(f"3. a model on each, scored on {scores.test_rows} later rows as they would have run live")
-    render.say(f"4. what was known when -> {picture}   ({time.monotonic() - begin:.0f} s)\n")
+    render.say(f"4. what was known when -> {drawn}   ({time.monotonic() - begin:.0f} s)\n")
     if as_json:
-        render.as_json(_as_dict(scores, picture))
+        render.as_json(_as_dict(scores, drawn))
         return
     render.table(_rows(scores), title="Mean absolute error of the predicted power, kW (less is better)")
-    naive = scores.promised["event time"], scores.live["event time"]
+    promised, delivered = scores.promised["event time"], scores.live["event time"]
     render.say(
-        f"\nTrained on rows joined by event time, the model promises {naive[0]:.0f} kW and delivers {naive[1]:.0f} kW: "
-        f"it leans on values that arrive 20 to 40 minutes later.\nTrained by asknown it delivers what it promised."
+        f"\nTrained on rows joined by event time, the model promises {promised:.0f} kW and delivers {delivered:.0f} kW: it leans on "
+        f"values that\narrive 20 to 40 minutes later. Trained on rows made by asknown, it delivers what it promised."
     )
 
 
@@ -115,18 +118,19 @@ def worth_seeing(rows: pl.DataFrame) -> tuple[str, datetime]:
 
 
 def _rows(scores: example.Scores) -> list[dict[str, Any]]:
+    names = {"event time": "a join on event time", "asknown": "asknown"}
     rows: list[dict[str, Any]] = [
         {
-            "training rows made by": "a join on event time" if name == "event time" else name,
-            "promised in the notebook": f"{scores.promised[name]:.0f}",
-            "delivered live": f"{scores.live[name]:.0f}",
+            "training rows made by": names[name],
+            "promised in the notebook": round(scores.promised[name]),
+            "delivered live": round(scores.live[name]),
         }
         for name in scores.promised
     ]
     newest = {
-        "training rows made by": "(no model: the newest known value)",
-        "promised in the notebook": "",
-        "delivered live": f"{scores.persistence_live:.0f}",
+        "training rows made by": "no model: the newest known value",
+        "promised in the notebook": None,
+        "delivered live": round(scores.persistence_live),
     }
     return [*rows, newest]
 

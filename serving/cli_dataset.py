@@ -1,0 +1,101 @@
+"""`asknown dataset`: build training sets from declared views, and build them again from their manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+import typer
+
+import alignment as al
+from serving import render
+from serving.cli_log import Json, instant
+from serving.declarations import read_declarations
+from serving.errors import OptionError
+from serving.rebuilding import read_manifest, rebuild_dataset
+
+if TYPE_CHECKING:
+    from serving.declarations import Declarations
+
+app = typer.Typer(help="Training sets: build, and build again from the manifest.", no_args_is_help=True)
+NO = 1
+
+Views = Annotated[Path, typer.Argument(help="Python file that declares `views`, and perhaps `label` and `spine`.")]
+Spine = Annotated[
+    Path | None, typer.Option("--spine", help="Parquet file with the spine, instead of the declared one.")
+]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Pretend that nothing arrived later: 2026-06-01T12:00:00Z.")]
+
+
+def spine_of(declared: Declarations, file: Path | None) -> Any:
+    """The spine that was asked for.
+
+    Args:
+        declared: What the views file declares.
+        file: A Parquet file, which goes before the declared spine.
+
+    Returns:
+        The spine.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    if file is not None:
+        return pl.read_parquet(file)
+    if declared.spine is None:
+        raise OptionError(
+            f"{declared.path} declares no spine and --spine is not given",
+            'declare one: spine = al.make_spine({"station": ["mast"]}, start, end, "1h")',
+        )
+    return declared.spine
+
+
+@app.command()
+def build(
+    views: Views,
+    out: Annotated[Path, typer.Argument(help="New folder for data.parquet and manifest.json.")],
+    spine: Spine = None,
+    as_of: AsOf = None,
+    engine: Annotated[str, typer.Option(help="local or duckdb.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Build a training set and write it with its manifest."""
+    declared = read_declarations(views)
+    moment = None if as_of is None else instant(as_of, "--as-of")
+    dataset = al.build_dataset(
+        spine_of(declared, spine), declared.views, label=declared.label, as_of=moment, engine=engine
+    )
+    manifest = dataset.write(out)
+    if as_json:
+        render.as_json(read_manifest(manifest))
+        return
+    render.table(
+        [
+            {"column": name, "type": str(dataset.frame.schema[name]), "rows": dataset.frame.height, "nulls": nulls}
+            for name in dataset.frame.columns
+            if (nulls := dataset.frame[name].null_count()) is not None
+        ]
+    )
+    render.say(f"{dataset.frame.height} rows as of {dataset.manifest['as_of']} -> {manifest}")
+
+
+@app.command()
+def rebuild(
+    manifest: Annotated[Path, typer.Argument(help="The manifest.json of a data set, or its folder.")],
+    out: Annotated[Path | None, typer.Option(help="Write what was built to this new folder.")] = None,
+    logs: Annotated[str | None, typer.Option(help="Where the logs are now, if they were moved.")] = None,
+    spine: Spine = None,
+    as_json: Json = False,
+) -> None:
+    """Build a data set again, at the positions of its manifest; exits with 1 if it is not the same."""
+    path = manifest / "manifest.json" if manifest.is_dir() else manifest
+    outcome = rebuild_dataset(path, logs=logs, spine=spine)
+    if out is not None:
+        outcome.dataset.write(out)
+    if as_json:
+        render.as_json(outcome.to_dict())
+    else:
+        typer.echo(str(outcome))
+    if not outcome.same:
+        raise typer.Exit(NO)
