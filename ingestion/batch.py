@@ -140,7 +140,8 @@ def _check_names(frame: pl.DataFrame, definition: ProviderDefinition) -> None:
     for name in (*definition.entities, *(definition.key or ())):
         if name not in frame.columns:
             raise MissingColumnError(name, definition.provider, frame.columns)
-    only_retractions = "is_retraction" in frame.columns and bool(frame["is_retraction"].fill_null(value=False).all())
+    flags = frame.schema.get("is_retraction") == pl.Boolean()
+    only_retractions = flags and bool(frame["is_retraction"].fill_null(value=False).all())
     if "event_time" not in frame.columns and not (definition.key and only_retractions):
         raise MissingColumnError("event_time", definition.provider, frame.columns)
 

@@ -193,7 +193,7 @@ class ObservationLog:
         frame = records(self._table, QUARANTINED).sort("log_sequence").collect()
         detail = pl.col("record_detail")
         return frame.select(
-            *self.definition.entities,
+            *(name for name in self.definition.entities if name in frame.columns),
             "received_time",
             "batch_id",
             "log_sequence",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _LEVELS = ("min", "q05", "q25", "q50", "q75", "q95", "q99", "max")
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # told apart by everyone
 _MOST_COLUMNS = 12
+_TICKS = (0, 60, 600, 3_600, 21_600, 86_400, 7 * 86_400, 30 * 86_400, 365 * 86_400)
 
 
 def plot_profile(profile: Profile, path: str | Path | None = None) -> Any:
@@ -44,6 +45,8 @@ def plot_profile(profile: Profile, path: str | Path | None = None) -> Any:
 
 
 def _distribution(axes: Axes, lines: dict[str, Quantiles]) -> None:
+    from matplotlib.ticker import NullLocator
+
     styles = ["-", "--", ":", "-."]
     colours = [_BLUE, _ORANGE, _GREEN, _GREY]
     for number, (name, found) in enumerate(lines.items()):
@@ -63,6 +66,9 @@ def _distribution(axes: Axes, lines: dict[str, Quantiles]) -> None:
                 label=name,
             )
     axes.set_xscale("symlog", linthresh=60)
+    low, high = axes.get_xlim()
+    axes.set_xticks([sign * tick for sign in (-1, 1) for tick in _TICKS if low <= sign * tick <= high])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda seconds, _position: human(seconds))
     axes.tick_params(axis="x", labelrotation=45, labelsize=8)
     axes.set_xlabel("after the event")

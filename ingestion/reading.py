@@ -220,19 +220,24 @@ def observations(table: LogTable, question: Question, names: list[str] | None = 
         fixed.append("issue_time")
     tail = ["is_retraction", "log_sequence", "arrival_kind"]
     by_name = {column.name: column for column in table.columns}
-    shown = [from_stored(by_name[name]) for name in definition.entities]
+    shown = [_entity(name, by_name) for name in definition.entities]
     shown += [pl.col(name) for name in (*fixed, *tail)]
     taken = {*definition.entities, *fixed, *tail}
     wanted = resolve_columns(table, names)
     for name in definition.key or ():
         if name not in taken:
-            shown.append(from_stored(by_name[name]))
+            shown.append(_entity(name, by_name))
             taken.add(name)
     for name, column in wanted:
         if name not in taken:
             shown.append(pl.col(name) if column is None else from_stored(column).alias(name))
             taken.add(name)
     return stored_rows(table, question).select(shown)
+
+
+def _entity(name: str, known: dict[str, Column]) -> pl.Expr:
+    """An entity column; text until the first batch of an empty log says what it is."""
+    return from_stored(known[name]) if name in known else pl.lit(None, pl.String).alias(name)
 
 
 def _instant(us: int) -> pl.Expr:
