@@ -18,6 +18,7 @@ from alignment.labels import Label, label
 from alignment.observations import Observations, ObservationSource
 from alignment.snapshot import snapshot
 from alignment.spine import make_spine
+from alignment.splits import Split, split_at, time_splits
 from alignment.views import FeatureView
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "ObservationSource",
     "Observations",
     "PublishSchedule",
+    "Split",
     "arrival_age",
     "event_age",
     "forecast",
@@ -44,5 +46,7 @@ __all__ = [
     "point_in_time_join",
     "sequence",
     "snapshot",
+    "split_at",
+    "time_splits",
     "window",
 ]

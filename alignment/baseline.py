@@ -131,7 +131,9 @@ def _encode(frame: pl.DataFrame, columns: Sequence[str], categories: Mapping[str
         series = frame[name]
         if name in categories:
             texts = series.cast(pl.String)
-            found += [(texts == value).fill_null(value=False).to_numpy().astype(np.float64) for value in categories[name]]
+            found += [
+                (texts == value).fill_null(value=False).to_numpy().astype(np.float64) for value in categories[name]
+            ]
         elif isinstance(series.dtype, pl.Array):
             found += [_numbers(series.arr.get(slot)) for slot in range(series.dtype.size)]
         else:
