@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError
 from ingestion.append import ROWS_PER_FILE, append_batch
 from ingestion.batch import Arrivals, DelayRule, prepare_batch, read_frame
 from ingestion.compaction import CompactionReport, compact
+from ingestion.datasets import register_dataset
 from ingestion.definition import Kind, OnBadRow, ProviderDefinition
 from ingestion.erase import ErasablePlace, ErasureReport, erase
 from ingestion.errors import LogExistsError, LogNotFoundError
@@ -56,6 +57,11 @@ class ObservationLog:
     def table(self) -> LogTable:
         """The Delta table below, for the functions of this package."""
         return self._table
+
+    @property
+    def address(self) -> str:
+        """Where the log is: the root and the provider's name, absolute; a manifest records it."""
+        return self._table.location.address
 
     @property
     def definition(self) -> ProviderDefinition:
@@ -296,6 +302,10 @@ class ObservationLog:
             CommitError: If other commits kept coming first.
         """
         return erase(self._table, self.root, entity, places=places)
+
+    def register_dataset(self, manifest_path: str | os.PathLike[str]) -> None:
+        """Remember a data set that was made of this log, so that `erase` finds it; `Dataset.write` calls this."""
+        register_dataset(self.root, manifest_path, storage_options=self._table.location.storage_options)
 
     def removals(self) -> list[Removal]:
         """What was retired and erased, with the sequence numbers of the rows, oldest first."""
