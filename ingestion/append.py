@@ -78,7 +78,7 @@ def append_batch(table: LogTable, batch: Batch, batch_id: str, *, evolve: bool =
                     written,
                     next_sequence=end,
                     stamp_us=stamped.stamp_us,
-                    by_clock=batch.arrivals == "stamp",
+                    by_clock=batch.arrivals == "stamp" and table.clock is system_clock,
                     batch_id=batch_id,
                 )
             except (LostRaceError, DeltaError, OSError) as error:
@@ -300,7 +300,7 @@ def record_row(
 def _unconfirmed(table: LogTable, head: Head) -> tuple[str, int] | None:
     """A restamp for the last stamped batch, if its writer died before it could see that the commit was late.
 
-    The store's own clock tells when the commit was made; with an injected clock there is nothing to compare.
+    The store's own clock tells when the commit was made; it is compared with stamps of the system's clock only.
     """
     if head.stamped_at < 0 or table.clock is not system_clock:
         return None
@@ -338,7 +338,12 @@ def _confirm(table: LogTable, batch_id: str, stamp_us: int | None) -> int | None
             row = record_row(table, RESTAMP, head.next_sequence, batch_id, arrival_us=instant)
             action = table.write_file(row)
             try:
-                table.commit([action], next_sequence=head.next_sequence + 1, stamp_us=instant, by_clock=True)
+                table.commit(
+                    [action],
+                    next_sequence=head.next_sequence + 1,
+                    stamp_us=instant,
+                    by_clock=table.clock is system_clock,
+                )
             except LostRaceError:
                 table.location.remove(action.path)
                 continue

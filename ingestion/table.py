@@ -195,7 +195,7 @@ class LogTable:
             remove: Paths of files that are no longer part of the table.
             next_sequence: The head's new `next_sequence`, if rows were added.
             stamp_us: The head's new greatest stamp.
-            by_clock: Whether that stamp is the clock's, to be compared with the instant of this commit.
+            by_clock: Whether that stamp is the system clock's, to be compared with the instant of this commit.
             batch_id: The batch that these rows are.
 
         Raises:
