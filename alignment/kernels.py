@@ -448,10 +448,38 @@ def _slope(buffer: Any, moments: Any, n: int) -> float:
 
 
 @jit
+def _has_nan(buffer: Any, n: int) -> bool:
+    for i in range(n):
+        if buffer[i] != buffer[i]:
+            return True
+    return False
+
+
+@jit
+def _squares(buffer: Any, n: int, mean: float) -> float:
+    squares = 0.0
+    for x in buffer[:n]:
+        d = float(x) - mean
+        squares += d * d
+    return squares
+
+
+@jit
+def _moments(events: Any, state: Any, moments: Any) -> None:
+    """The event times of a window's values."""
+    filled = 0
+    for i in range(len(events)):
+        if state[i] == PRESENT:
+            moments[filled] = events[i]
+            filled += 1
+
+
+@jit
 def _aggregate_window(
+    events: Any,
+    column: Any,
+    state: Any,
     buffer: Any,
-    moments: Any,
-    n: int,
     integers: bool,
     kinds: Any,
     shares: Any,
@@ -463,22 +491,34 @@ def _aggregate_window(
     real: Any,
     known: Any,
     overflow: Any,
-) -> bool:
-    """Write the aggregates numbered `low` to `high` of one window's values; whether a NaN is among them."""
+) -> tuple[int, bool]:
+    """Write the aggregates numbered `low` to `high` of the slots given; how many values there are, and whether one is NaN.
+
+    Every aggregate is computed from the values in order, left to right (R8).
+    """
+    n = 0
     total = 0.0
-    least = greatest = buffer[0]
-    whole = buffer.dtype.type(0)
-    nan = False
-    for i in range(n):
-        x = buffer[i]
-        total += float(x)
-        whole += x
-        if x < least:
-            least = x
-        if x > greatest:
-            greatest = x
-        nan = nan or x != x
-    squares, ready, spare_ready = 0.0, False, False
+    whole = column.dtype.type(0)
+    least = greatest = whole
+    for i in range(len(column)):
+        if state[i] == PRESENT:
+            x = column[i]
+            if n == 0:
+                least = greatest = x
+            buffer[n] = x
+            n += 1
+            total += float(x)
+            if integers:
+                whole += x
+            least = x if x < least else least
+            greatest = x if x > greatest else greatest
+    if n == 0:
+        return 0, False
+    nan = total != total and _has_nan(buffer, n)
+    if not integers:
+        whole = column.dtype.type(total)
+    squares = -1.0
+    sorted_yet = False
     ordered = buffer[:0]
     for k in range(low, high):
         kind = kinds[k]
@@ -496,12 +536,8 @@ def _aggregate_window(
             if n < 2:
                 known[target, out] = 0
                 continue
-            if not ready:
-                mean = total / n
-                for i in range(n):
-                    d = float(buffer[i]) - mean
-                    squares += d * d
-                ready = True
+            if squares == -1.0:
+                squares = _squares(buffer, n, total / n)
             variance = squares / (n - 1)
             real[target, out] = math.sqrt(variance) if kind == STD else variance
         elif kind == MIN:
@@ -512,17 +548,33 @@ def _aggregate_window(
             if nan:
                 real[target, out] = np.nan
                 continue
-            if not spare_ready:
+            if not sorted_yet:
                 ordered = buffer[:n].copy()
-                spare_ready = True
+                sorted_yet = True
                 merge_sort(ordered, np.empty(n, np.int32), np.empty(n, ordered.dtype), np.empty(n, np.int32))
             real[target, out] = _quantile(ordered, n, shares[k])
         elif kind == SLOPE:
+            moments = np.empty(n, np.int64)
+            _moments(events, state, moments)
             if n < 2 or moments[0] == moments[n - 1]:
                 known[target, out] = 0
                 continue
             real[target, out] = _slope(buffer, moments, n)
-    return nan
+    return n, nan
+
+
+@jit
+def _load(rows: Any, retraction: Any, values: Any, valid: Any, has_values: bool, flags: Any, loaded: Any) -> None:
+    """Fetch what the rows of one entity carry, in arrival order."""
+    for i in range(len(flags)):
+        row = rows[i]
+        flag = WITHDRAWN if len(retraction) > 0 and retraction[row] != 0 else PRESENT
+        if flag == PRESENT and len(valid) > 0 and valid[row] == 0:
+            flag = PRESENT_NULL
+        flags[i] = flag
+    if has_values:
+        for i in range(len(loaded)):
+            loaded[i] = values[rows[i]]
 
 
 @jit
@@ -627,17 +679,22 @@ def sweep(
     """
     questions = len(kinds)
     hints = np.zeros(2 * questions, np.int64)
+    plain = not (forecast or with_id or first_only)
     for task in range(first_task, last_task):
         entity, q_low, q_high = tasks[task, 0], tasks[task, 1], tasks[task, 2]
         low, n = offsets[entity], offsets[entity + 1] - offsets[entity]
         n_slots = slots[entity]
         events = event[low : low + n_slots]
+        row, came = rows[low : low + n], arrival[low : low + n]
+        about, place_of = subject[low : low + n], slot[low : low + n]
         hints[:] = 0
         current = np.full(n_slots, -1, np.int32)
         state = np.zeros(n_slots, np.uint8)
+        flags = np.empty(n, np.uint8)
+        loaded = np.empty(n if has_values else 0, values.dtype)
+        _load(row, retraction, values, valid, has_values, flags, loaded)
         column = np.empty(n_slots if has_values else 0, values.dtype)
         buffer = np.empty(n_slots if has_values else 0, values.dtype)
-        moments = np.empty(n_slots if has_values else 0, np.int64)
         by_subject = np.full(subjects[entity] if with_id or first_only else 0, -1, np.int32)
         by_issue = np.full(n if forecast else 0, -1, np.int32)
         best = np.full(subjects[entity] if forecast else 0, -1, np.int32)
@@ -645,67 +702,67 @@ def sweep(
         at = 0
         for q in range(q_low, q_high):
             until = seen_until[q]
-            while at < n and arrival[low + at] <= until:
+            while at < n and came[at] <= until:
                 i = at
                 at += 1
-                row = rows[low + i]
-                s = subject[low + i]
-                place = slot[low + i]
-                withdraw = len(retraction) > 0 and retraction[row] != 0
-                if notice != NO_BOUND and arrival[low + i] > events[place] - notice:
+                flag = flags[i]
+                place = place_of[i]
+                if notice != NO_BOUND and came[i] > events[place] - notice:
                     continue
-                now = i  # the layout row that is current for this subject from now on, or -1
-                if first_only:
-                    if withdraw or by_subject[s] >= 0:
+                now = i  # the row (by its number in arrival order) that is current from now on, or -1
+                if plain:
+                    if flag == WITHDRAWN:
+                        now = -1
+                        if state[place] != NEVER:
+                            state[place] = WITHDRAWN
+                            current[place] = -1
+                elif first_only:
+                    s = about[i]
+                    if flag == WITHDRAWN or by_subject[s] >= 0:
                         continue
                     by_subject[s] = i
-                elif forecast:
-                    issue = issue_key[low + i]
-                    start = key_start[low + s]
-                    if withdraw:
-                        if issue < 0:
-                            b = best[s]
-                            while b >= start:
-                                by_issue[b] = -1
-                                b -= 1
-                        else:
-                            by_issue[issue] = -1
-                        b = best[s]
-                        if b < 0:
-                            continue
-                        while b >= start and by_issue[b] < 0:
-                            b -= 1
-                        best[s] = b if b >= start else -1
-                        now = by_issue[b] if b >= start else -1
-                    else:
-                        by_issue[issue] = i
-                        if issue < best[s]:
-                            continue
-                        best[s] = issue
-                elif withdraw:
-                    now = -1
-                if with_id and not first_only:
-                    before = by_subject[s]  # >= 0 current, -1 never seen, else withdrawn when it was row -2 - before
-                    if before < 0 and now < 0:
-                        continue
-                    by_subject[s] = now if now >= 0 else -2 - before
-                    if before != -1:
-                        place = slot[low + (before if before >= 0 else -2 - before)]
-                        state[place] = NEVER if now >= 0 else WITHDRAWN
-                        current[place] = -1
-                elif now < 0 and state[place] != NEVER:
-                    state[place] = WITHDRAWN
-                    current[place] = -1
-                if now < 0:
-                    pass
                 else:
-                    place = slot[low + now]
-                    row = rows[low + now]
-                    current[place] = row
-                    here = len(valid) == 0 or valid[row] != 0
-                    state[place] = PRESENT if here else PRESENT_NULL
+                    s = about[i]
+                    if forecast:
+                        issue = issue_key[low + i]
+                        start = key_start[low + s]
+                        b = best[s]
+                        if flag == WITHDRAWN:
+                            if issue < 0:
+                                by_issue[start : b + 1] = -1
+                            else:
+                                by_issue[issue] = -1
+                            if b < 0:
+                                continue
+                            while b >= start and by_issue[b] < 0:
+                                b -= 1
+                            best[s] = b if b >= start else -1
+                            now = by_issue[b] if b >= start else -1
+                        else:
+                            by_issue[issue] = i
+                            if issue < b:
+                                continue
+                            best[s] = issue
+                    elif flag == WITHDRAWN:
+                        now = -1
+                    if with_id:
+                        before = by_subject[s]  # >= 0 current, -1 never seen, else withdrawn when it was row -2 - before
+                        if before < 0 and now < 0:
+                            continue
+                        by_subject[s] = now if now >= 0 else -2 - before
+                        if before != -1:
+                            place = place_of[before if before >= 0 else -2 - before]
+                            state[place] = NEVER if now >= 0 else WITHDRAWN
+                            current[place] = -1
+                    elif now < 0 and state[place] != NEVER:
+                        state[place] = WITHDRAWN
+                        current[place] = -1
+                if now >= 0:
+                    place = place_of[now]
+                    current[place] = row[now]
+                    state[place] = flags[now]
                     if has_values:
-                        column[place] = values[row]
+                        column[place] = loaded[now]
                     lowest = min(lowest, place)
                     top = max(top, place)
                     highest = max(highest, place)
@@ -760,25 +817,21 @@ def sweep(
                         begin = _count_up_to(events, n_slots, lower - 1, hints[2 * k + 1])
                         hints[2 * k + 1] = begin
                     a, b = max(begin, lowest), min(end, highest + 1)
-                    filled, there = 0, False
-                    if has_values:
-                        for p in range(a, b):
-                            buffer[filled] = column[p]
-                            moments[filled] = events[p]
-                            filled += state[p] == PRESENT
+                    low_k, high_k = aggregate_start[k], aggregate_start[k + 1]
+                    filled, there, nan = 0, False, False
+                    if b <= a:
+                        pass
+                    elif has_values:
+                        filled, nan = _aggregate_window(
+                            events[a:b], column[a:b], state[a:b], buffer, integers, aggregate_kinds, aggregate_shares,
+                            aggregate_targets, low_k, high_k, out, exact, real, known, overflow,
+                        )
                     else:
                         for p in range(a, b):
                             filled += state[p] == PRESENT
                     counts[target, out] = filled
                     if filled > 0:
                         states[target, out] = PRESENT
-                        low_k, high_k = aggregate_start[k], aggregate_start[k + 1]
-                        nan = False
-                        if has_values:
-                            nan = _aggregate_window(
-                                buffer, moments, filled, integers, aggregate_kinds, aggregate_shares, aggregate_targets,
-                                low_k, high_k, out, exact, real, known, overflow,
-                            )
                         for m in range(low_k, high_k):
                             if aggregate_kinds[m] == FIRST or aggregate_kinds[m] == LAST:
                                 up = aggregate_kinds[m] == FIRST

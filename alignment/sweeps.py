@@ -157,5 +157,5 @@ def _ints(values: Any) -> Ints:
 
 def row_index(picks: Codes) -> pl.Series:
     """Picked rows as an index for `Series.gather`; null where none was picked."""
-    index = pl.Series(picks)
-    return index.set(index < 0, None).cast(pl.UInt32)
+    index = pl.Series(picks.view(np.uint32))
+    return index.set(pl.Series(picks < 0), None) if (picks < 0).any() else index

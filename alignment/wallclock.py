@@ -66,7 +66,7 @@ def to_instants(local: Instants, zone: str) -> Instants:
     found = series.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     instants = found.dt.convert_time_zone("UTC").to_physical()
     if instants.null_count() == 0:
-        return instants.to_numpy()
+        return instants.to_numpy(writable=True)
     result = instants.fill_null(0).to_numpy().copy()
     for row in np.flatnonzero(instants.is_null().to_numpy()):
         result[row] = _gap_transition(int(local[row]), zone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from dataclasses import dataclass
 from typing import cast
 
@@ -97,7 +98,7 @@ def evaluate(
         for sweep, asked in plan_sweeps(view.features, spine.t, view.zone):
             answers = run_sweep(sweep, layout, questions, frame, len(spine.t), as_of_us, pool, place=view.place)
             clock = spent.lap("kernel", clock)
-            found |= {one.feature.name: reader.read(one, answers) for one in asked}
+            found |= reader.read_all(asked, answers, pool)
             clock = spent.lap("gather", clock)
     return [found[feature.name] for feature in view.features]
 
@@ -110,6 +111,16 @@ class _Reader:
     spine: Spine
     frame: pl.DataFrame
     status: bool
+
+    def read_all(self, asked: list[Asked], answers: Answers, pool: Pool) -> dict[str, Answered]:
+        """The columns of the features that one sweep answered, side by side."""
+        found: dict[str, Answered] = {}
+
+        def read(one: Asked) -> None:
+            found[one.feature.name] = self.read(one, answers)
+
+        pool.run([partial(read, one) for one in asked])
+        return found
 
     def read(self, asked: Asked, answers: Answers) -> Answered:
         """The column of one feature."""
@@ -157,8 +168,7 @@ class _Reader:
 
     def _sequence(self, feature: Sequence_, picks: npt.NDArray[np.int32]) -> Answered:
         flat = self._column(feature.column).gather(row_index(np.ascontiguousarray(picks.T).ravel()))
-        kind = pl.Array(flat.dtype, feature.length)
-        values = flat.reshape((len(self.spine.t), feature.length)) if len(flat) else pl.Series([], dtype=kind)
+        values = _arrays(flat, feature.length)
         none = (picks < 0).all(axis=0)
         return Answered(values, self._status(np.where(none, picks[-1], np.int32(0)), None))
 
@@ -182,3 +192,14 @@ class _Reader:
         if not answers.known[target].all():
             raw = raw.set(pl.Series(answers.known[target] == 0), None)
         return raw.cast(kind) if feature.aggregate in ("min", "max") else raw
+
+
+def _arrays(flat: pl.Series, length: int) -> pl.Series:
+    """Consecutive values as arrays of `length`."""
+    kind = pl.Array(flat.dtype, length)
+    if not len(flat):
+        return pl.Series([], dtype=kind)
+    if not isinstance(flat.dtype, pl.Array):
+        return flat.reshape((-1, length))
+    ends = pl.Series(np.arange(len(flat), dtype=np.int64) // length)
+    return flat.to_frame("value").group_by(ends, maintain_order=True).agg("value").to_series(1).cast(kind)

@@ -1,0 +1,358 @@
+"""What a join on event time pretends: the same features with arrivals ignored, beside what had arrived.
+
+A model trained on such a table is scored on it too, and looks better than it will ever be live. The report says where the
+two tables differ, by how much, and what a simple model's score is worth of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from alignment.baseline import Numbers, Ridge, fit_ridge, score
+from alignment.dataset import Dataset, build_dataset
+from alignment.durations import DurationLike, instant_us
+from alignment.errors import DefinitionError, MissingColumnError
+from alignment.join import Positions, point_in_time_join
+from alignment.labels import Label
+from alignment.leakage_text import as_html, as_text, notebook_html
+from alignment.naive import naive_view
+from alignment.observations import FrameLike
+from alignment.spine import PREDICTION_TIME, check_spine
+from alignment.splits import LOOKBACK, Split, split_at
+from alignment.views import FeatureView
+
+_FRAME = {
+    "feature": pl.String,
+    "rows": pl.Int64,
+    "rows_differing": pl.Int64,
+    "share_differing": pl.Float64,
+    "rows_naive_only": pl.Int64,
+    "rows_available_only": pl.Int64,
+    "mean_difference": pl.Float64,
+    "median_difference": pl.Float64,
+    "max_difference": pl.Float64,
+    "mean_difference_sd": pl.Float64,
+    "unit": pl.String,
+}
+_SKILL = {
+    "trained_on": pl.String,
+    "scored": pl.String,
+    "r2": pl.Float64,
+    "mae": pl.Float64,
+    "rmse": pl.Float64,
+    "train_rows": pl.Int64,
+    "test_rows": pl.Int64,
+}
+_TEST_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeakReport:
+    """Naive against available, per feature and as a score.
+
+    Naive is the same feature computed from the table as it stands at `as_of`, each row visible from its event on (a
+    forecast from its issue on). Available is what had arrived by the prediction time.
+
+    Attributes:
+        frame: One row per feature, in declared order. `rows` compared; `rows_differing` and `share_differing`, where values
+            differ at all (null is a value of its own, NaN equals NaN, arrays differ where one slot does);
+            `rows_naive_only`, where naive has a value and available has none, and `rows_available_only`; of the rows (of
+            arrays: the slots) where both are numbers and differ the mean, median and maximum of `|naive - available|`, in
+            `unit` ("s" for durations and instants); `mean_difference_sd`, that mean in standard deviations of the
+            available values.
+        skill: One row per training set (`naive`, `available`) and way to score: `offline` on test rows made the same way as
+            the training rows, `live` on what was available. Columns `r2`, `mae`, `rmse`, `train_rows`, `test_rows`. Empty
+            without a label, or where `notes` say why.
+        as_of: When the naive table was read.
+        rows: Rows of the spine.
+        label: The label's column, if there is one.
+        trained_at: T of the split, if there is a score.
+        left_out: Features that the baseline does not use, and why.
+        notes: What else to know.
+    """
+
+    frame: pl.DataFrame
+    skill: pl.DataFrame
+    as_of: datetime
+    rows: int
+    label: str | None = None
+    trained_at: datetime | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fake_skill(self) -> dict[str, float] | None:
+        """How much of the naive model's offline score is gone when it is live: `r2` lost, `mae` and `rmse` gained.
+
+        None without a score.
+        """
+        if not self.skill.height:
+            return None
+        offline, live = (self._scores("naive", scored) for scored in ("offline", "live"))
+        return {"r2": offline["r2"] - live["r2"], "mae": live["mae"] - offline["mae"], "rmse": live["rmse"] - offline["rmse"]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data for JSON; what is not finite is None."""
+        return {
+            "as_of": self.as_of.isoformat(),
+            "rows": self.rows,
+            "features": [_plain(row) for row in self.frame.to_dicts()],
+            "label": self.label,
+            "trained_at": None if self.trained_at is None else self.trained_at.isoformat(),
+            "skill": [_plain(row) for row in self.skill.to_dicts()],
+            "fake_skill": None if self.fake_skill is None else _plain(self.fake_skill),
+            "left_out": dict(self.left_out),
+            "notes": list(self.notes),
+        }
+
+    def to_html(self) -> str:
+        """A page of its own: no scripts, nothing loaded from elsewhere, light or dark as the reader prefers."""
+        return as_html(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        return notebook_html(self.to_dict())
+
+    def __str__(self) -> str:
+        return as_text(self.to_dict())
+
+    def __repr__(self) -> str:
+        return f"LeakReport({self.frame.height} features, {self.rows} rows, as_of={self.as_of.isoformat()})"
+
+    def _scores(self, trained_on: str, scored: str) -> dict[str, float]:
+        return self.skill.row(by_predicate=(pl.col("trained_on") == trained_on) & (pl.col("scored") == scored), named=True)
+
+
+def leak_report(
+    spine: FrameLike,
+    views: Sequence[FeatureView] | FeatureView,
+    *,
+    label: Label | None = None,
+    as_of: datetime | None = None,
+    prediction_time: str = PREDICTION_TIME,
+    positions: Positions | None = None,
+    engine: str = "local",
+    threads: int | None = None,
+    test_from: datetime | None = None,
+    embargo: DurationLike | None = LOOKBACK,
+    known_columns: Sequence[str] = (),
+) -> LeakReport:
+    """Where a join on event time differs from what had arrived, and what its score is worth.
+
+    With a label a ridge regression is trained on each of the two tables, on the same rows before T with the same labels (see
+    `split_at`), and scored on the rows from T on: offline, as its own join makes them, and live, on what was available.
+    The naive model's offline score less its live score is fake skill. The available model has none: both are one table.
+
+    Args:
+        spine: See `point_in_time_join`.
+        views: Whose features.
+        label: What the model is to say; without one there is no score.
+        as_of: When the naive table is read; None is the greatest arrival in the inputs. Nothing that arrived later counts.
+        prediction_time: The spine's column of prediction times.
+        positions: Log positions to answer at; None is each log's head now.
+        engine: `"local"` or `"duckdb"`.
+        threads: How many threads; None for one per processor.
+        test_from: T; None leaves the last three tenths of the labelled rows for the test.
+        embargo: See `time_splits`.
+        known_columns: Columns of the spine that the model may use beside the features, for instance a calendar; they are the
+            same in both tables.
+
+    Returns:
+        The report.
+
+    Raises:
+        AlignmentError: See `build_dataset`.
+        MissingColumnError: If the spine lacks one of `known_columns`.
+        DefinitionError: If `test_from` leaves nothing to train or test on.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from alignment.features import latest
+        >>> def at(hour, minute=0):
+        ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
+        >>> frame = pl.DataFrame({
+        ...     "station": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "temp": [3.5, 4.0],
+        ... })
+        >>> view = FeatureView("weather", ["station"], frame, [latest("temp")])
+        >>> spine = pl.DataFrame({"station": "a", "prediction_time": [at(10), at(11), at(12)]})
+        >>> leak_report(spine, view).frame.select("feature", "rows_differing", "rows_naive_only", "max_difference").rows()
+        [('weather__temp', 2, 1, 0.5)]
+    """
+    views = [views] if isinstance(views, FeatureView) else list(views)
+    dataset = build_dataset(
+        spine,
+        views,
+        label=label,
+        as_of=as_of,
+        engine=engine,
+        prediction_time=prediction_time,
+        positions=positions,
+        threads=threads,
+    )
+    moment = datetime.fromisoformat(dataset.manifest["as_of"])
+    features = dataset.feature_columns
+    for name in known_columns:
+        if name not in dataset.frame.columns:
+            raise MissingColumnError(name, "the spine", dataset.manifest["spine"]["columns"], argument="known_columns")
+    naive = _naive_features(dataset, moment, engine, prediction_time, threads)
+    frame = pl.DataFrame([_compare(naive[name], dataset.frame[name]) for name in features], schema=_FRAME)
+    report = LeakReport(frame, pl.DataFrame(schema=_SKILL), moment, dataset.frame.height, None if label is None else label.column)
+    if label is None:
+        return report
+    return _with_skill(report, dataset, naive, [*known_columns, *features], test_from, embargo)
+
+
+def _naive_features(
+    dataset: Dataset, moment: datetime, engine: str, prediction_time: str, threads: int | None
+) -> pl.DataFrame:
+    as_of_us = instant_us(moment, "as_of")
+    inputs = dataset.manifest["inputs"]
+    naive = [naive_view(view, as_of_us, position=inputs[view.name]["position"], threads=threads) for view in dataset.views]
+    spine = dataset.frame.select(dataset.manifest["spine"]["columns"])
+    return point_in_time_join(spine, naive, engine=engine, prediction_time=prediction_time, threads=threads)
+
+
+# --- per feature ------------------------------------------------------------------------------------------------------
+
+
+def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
+    """One row of `LeakReport.frame`."""
+    differing = _differ(naive, available)
+    has_naive, has_available = _has_value(naive), _has_value(available)
+    facts: dict[str, Any] = {
+        "feature": available.name,
+        "rows": len(available),
+        "rows_differing": int(differing.sum()),
+        "share_differing": float(differing.mean() or 0.0) if len(differing) else None,  # type: ignore[arg-type]
+        "rows_naive_only": int((has_naive & ~has_available).sum()),
+        "rows_available_only": int((has_available & ~has_naive).sum()),
+        "mean_difference": None,
+        "median_difference": None,
+        "max_difference": None,
+        "mean_difference_sd": None,
+        "unit": None,
+    }
+    if (unit := _unit(available.dtype)) is None:
+        return facts
+    facts["unit"] = unit or None
+    one, other = _values(naive), _values(available)
+    distance = np.abs(one - other)
+    distance = distance[np.isfinite(distance) & (distance > 0)]
+    if len(distance):
+        spread = float(np.std(other[np.isfinite(other)], ddof=1)) if np.isfinite(other).sum() > 1 else 0.0
+        mean = float(distance.mean())
+        facts |= {
+            "mean_difference": mean,
+            "median_difference": float(np.median(distance)),
+            "max_difference": float(distance.max()),
+            "mean_difference_sd": mean / spread if spread > 0 else None,
+        }
+    return facts
+
+
+def _differ(naive: pl.Series, available: pl.Series) -> pl.Series:
+    """Where two columns differ: null equals null, NaN equals NaN, nothing is rounded."""
+    return naive.ne_missing(available)
+
+
+def _has_value(series: pl.Series) -> pl.Series:
+    """Where there is a value; of a sequence: where a slot has one."""
+    if isinstance(series.dtype, pl.Array):
+        return pl.select((pl.lit(series).arr.eval(pl.element().is_not_null(), as_list=False)).arr.any()).to_series().fill_null(value=False)
+    return series.is_not_null()
+
+
+def _unit(kind: pl.DataType) -> str | None:
+    """The unit in which values are subtracted, empty for that of the values; None if they are no numbers."""
+    if isinstance(kind, pl.Array):
+        return _unit(kind.inner) if isinstance(kind.inner, pl.DataType) else None
+    if isinstance(kind, pl.Duration | pl.Datetime):
+        return "s"
+    return "" if kind.is_numeric() else None
+
+
+def _values(series: pl.Series) -> Numbers:
+    """Numbers, durations and instants (in seconds), the slots of arrays one after the other; null as NaN."""
+    kind = series.dtype
+    if isinstance(kind, pl.Array):
+        slots = [_values(series.arr.get(slot)) for slot in range(kind.size)]
+        return np.concatenate(slots) if slots else np.empty(0)
+    if isinstance(kind, pl.Duration | pl.Datetime):
+        series = series.dt.cast_time_unit("us").to_physical() / 1e6
+    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+# --- the score --------------------------------------------------------------------------------------------------------
+
+
+def _with_skill(
+    report: LeakReport,
+    dataset: Dataset,
+    naive: pl.DataFrame,
+    columns: list[str],
+    test_from: datetime | None,
+    embargo: DurationLike | None,
+) -> LeakReport:
+    from dataclasses import replace
+
+    assert dataset.label is not None
+    kind = dataset.frame.schema[dataset.label.name]
+    if not (kind.is_numeric() or kind == pl.Boolean):
+        return replace(report, notes=(*report.notes, f"no score: the label is {kind}, not a number"))
+    try:
+        split = split_at(dataset, test_from or _default_start(dataset), embargo=embargo)
+    except DefinitionError as error:
+        if test_from is not None:
+            raise
+        return replace(report, notes=(*report.notes, f"no score: {error.problem}"))
+    rows, left_out = _skill(dataset, naive, columns, split)
+    struck = [f"{count} by {name}" for name, count in split.purged.items() if count]
+    note = f"{len(split.train)} rows train, {len(split.test)} are tested; of the rows before T {', '.join(struck) or 'none'} left out"
+    skill = pl.DataFrame(rows, schema=_SKILL)
+    return replace(report, skill=skill, trained_at=split.at, left_out=left_out, notes=(*report.notes, note))
+
+
+def _default_start(dataset: Dataset) -> datetime:
+    """The prediction time from which the last rows with a label are tested.
+
+    Raises:
+        DefinitionError: If there is no label.
+    """
+    assert dataset.label is not None
+    labelled = dataset.frame.filter(pl.col(dataset.label.name).is_not_null())
+    moments = labelled[str(dataset.manifest["prediction_time"])].sort()
+    if not len(moments):
+        raise DefinitionError("no row has a label")
+    return moments[min(len(moments) - 1, round(len(moments) * (1 - _TEST_SHARE)))]  # type: ignore[no-any-return]
+
+
+def _skill(dataset: Dataset, naive: pl.DataFrame, columns: list[str], split: Split) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
+    """The rows of `LeakReport.skill`, and the columns that the models do not use."""
+    assert dataset.label is not None
+    tables = {"naive": naive, "available": dataset.frame}
+    target = _values(split.train_frame(dataset)[dataset.label.name])
+    truth = _values(split.test_frame(dataset)[dataset.label.name])
+    trains, tests = np.isfinite(target), np.isfinite(truth)
+    rows = []
+    model: Ridge | None = None
+    for trained_on, table in tables.items():
+        model = fit_ridge(table[split.train].filter(pl.Series(trains)), columns, target[trains])
+        for scored, seen in (("offline", table), ("live", dataset.frame)):
+            said = model.predict(seen[split.test].filter(pl.Series(tests)))
+            how_far = score(truth[tests], said)
+            rows.append(
+                {"trained_on": trained_on, "scored": scored, "r2": how_far.r2, "mae": how_far.mae, "rmse": how_far.rmse}
+                | {"train_rows": int(trains.sum()), "test_rows": int(tests.sum())}
+            )
+    assert model is not None
+    return rows, model.left_out
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
