@@ -72,12 +72,20 @@ def build(
         return
     render.table(
         [
-            {"column": name, "type": str(dataset.frame.schema[name]), "rows": dataset.frame.height, "nulls": nulls}
+            {"column": name, "type": _type(dataset.frame.schema[name]), "nulls": dataset.frame[name].null_count()}
             for name in dataset.frame.columns
-            if (nulls := dataset.frame[name].null_count()) is not None
         ]
     )
     render.say(f"{dataset.frame.height} rows as of {dataset.manifest['as_of']} -> {manifest}")
+
+
+def _type(dtype: pl.DataType) -> str:
+    """A type as one says it: `Datetime(us, UTC)`."""
+    if isinstance(dtype, pl.Datetime):
+        return f"Datetime({dtype.time_unit}, {dtype.time_zone})"
+    if isinstance(dtype, pl.Duration):
+        return f"Duration({dtype.time_unit})"
+    return str(dtype)
 
 
 @app.command()

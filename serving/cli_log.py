@@ -276,7 +276,7 @@ def snapshot(
 ) -> None:
     """Show every event as it was known at an instant; of forecasts the newest issue."""
     log = ingestion.open_log(root, provider, storage_options=storage_options(storage_option))
-    frame = al.snapshot(log, instant(as_of, "AS_OF"))
+    frame = al.snapshot(al.Observations(log), instant(as_of, "AS_OF"))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         frame.write_parquet(out)

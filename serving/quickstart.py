@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 import alignment as al
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
 
     from ingestion import ObservationLog
@@ -142,7 +142,7 @@ def training_sets(world: SimulatedWorld, logs: Mapping[str, ObservationLog]) -> 
         Name to data set.
     """
     rows = spine(world)
-    label = al.label("power_kw", horizon=HORIZON, observations=logs["meter"])
+    label = al.label("power_kw", horizon=HORIZON, observations=al.Observations(logs["meter"]))
     naive = {provider: as_if_always_known(log) for provider, log in logs.items()}
     return {
         "event time": al.build_dataset(rows, views(naive), label=label),
@@ -183,11 +183,10 @@ def score(world: SimulatedWorld, sets: Mapping[str, al.Dataset]) -> Scores:
         promised[name] = _error(model, dataset.frame.filter(test))
         served[name] = _error(model, live.filter(test))
     newest = live.filter(test)["meter__power_kw"].fill_null(0.0)
-    error = (newest - truth).abs().mean()
     return Scores(
         promised=promised,
         live=served,
-        persistence_live=float(error),  # type: ignore[arg-type]  # a mean of floats
+        persistence_live=float(np.nanmean(np.abs((newest - truth).to_numpy()))),
         training_rows=trainable(live, trained_at).height,
         test_rows=truth.len() - truth.null_count(),
     )

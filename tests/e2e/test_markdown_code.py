@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-from tests.e2e.markdown_code import Page, blocks, matches
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from conftest import shared_folder
+from markdown_code import Page, blocks, matches
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = ROOT / "Makefile"
@@ -21,9 +17,17 @@ PAGES = [
 ]
 
 
+def shared_file(relative: str) -> Path:
+    """A file of the shared folder; the test is skipped, with the reason, where it is absent."""
+    folder = shared_folder()
+    if folder is None or not (folder / relative).exists():
+        pytest.skip(f"the page needs {relative} of the reference data: set ASKNOWN_SHARED to its folder")
+    return (folder / relative).resolve()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_page_does_what_it_shows(page: Path, tmp_path: Path, shared: Callable[[str], Path]) -> None:
-    Page(page, tmp_path, shared=shared, makefile=MAKEFILE).run()
+def test_the_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
+    Page(page, tmp_path, shared=shared_file, makefile=MAKEFILE).run()
 
 
 @pytest.mark.parametrize(

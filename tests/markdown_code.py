@@ -7,7 +7,7 @@
 
 `...` in expected output stands for anything, a line of `...` for any number of lines. Directives are comments on a line of
 their own: `<!-- test: needs data/x.parquet as wind.parquet -->` brings a file of the shared folder into the page's folder, or skips
-the page; `<!-- test: skip, reason -->` leaves out the next block.
+the page; `<!-- test: run code -->` runs a line that the page leaves out; `<!-- test: skip, reason -->` leaves out the next block.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ class Page:
         if verb == "needs":
             source, _, name = rest.partition(" as ")
             (self.folder / (name or source.rpartition("/")[2])).symlink_to(self.shared(source))
+        elif verb == "run":
+            self._python(Block("python", None, rest, block.line))
         elif verb == "skip,":
             skipped = todo.pop(0)
             if skipped.language == "python" and todo and todo[0].language == "output":
@@ -152,7 +154,7 @@ class Page:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        return {**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "TERM": "dumb"}
+        return {**os.environ, "PATH": path, "NO_COLOR": "1", "TERM": "dumb"}
 
     def _compare(self, block: Block, printed: str) -> None:
         assert matches(block.text, printed), (
