@@ -15,6 +15,7 @@ from alignment.features import (
 )
 from alignment.join import point_in_time_join
 from alignment.labels import Label, label
+from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
 from alignment.snapshot import snapshot
 from alignment.spine import make_spine
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureView",
     "FixedDelay",
     "Label",
+    "LeakReport",
     "ObservationSource",
     "Observations",
     "PublishSchedule",
@@ -42,6 +44,7 @@ __all__ = [
     "label",
     "lag",
     "latest",
+    "leak_report",
     "make_spine",
     "point_in_time_join",
     "sequence",

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from alignment.baseline import Numbers, Ridge, fit_ridge, score
+from alignment.baseline import Numbers, fit_ridge, score
 from alignment.dataset import Dataset, build_dataset
 from alignment.durations import DurationLike, instant_us
 from alignment.errors import DefinitionError, MissingColumnError
@@ -24,8 +24,8 @@ from alignment.labels import Label
 from alignment.leakage_text import as_html, as_text, notebook_html
 from alignment.naive import naive_view
 from alignment.observations import FrameLike
-from alignment.spine import PREDICTION_TIME, check_spine
-from alignment.splits import LOOKBACK, Split, split_at
+from alignment.spine import PREDICTION_TIME
+from alignment.splits import LOOKBACK, split_at
 from alignment.views import FeatureView
 
 _FRAME = {
@@ -96,7 +96,11 @@ class LeakReport:
         if not self.skill.height:
             return None
         offline, live = (self._scores("naive", scored) for scored in ("offline", "live"))
-        return {"r2": offline["r2"] - live["r2"], "mae": live["mae"] - offline["mae"], "rmse": live["rmse"] - offline["rmse"]}
+        return {
+            "r2": offline["r2"] - live["r2"],
+            "mae": live["mae"] - offline["mae"],
+            "rmse": live["rmse"] - offline["rmse"],
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON; what is not finite is None."""
@@ -126,7 +130,9 @@ class LeakReport:
         return f"LeakReport({self.frame.height} features, {self.rows} rows, as_of={self.as_of.isoformat()})"
 
     def _scores(self, trained_on: str, scored: str) -> dict[str, float]:
-        return self.skill.row(by_predicate=(pl.col("trained_on") == trained_on) & (pl.col("scored") == scored), named=True)
+        return self.skill.row(
+            by_predicate=(pl.col("trained_on") == trained_on) & (pl.col("scored") == scored), named=True
+        )
 
 
 def leak_report(
@@ -176,12 +182,19 @@ def leak_report(
         >>> from alignment.features import latest
         >>> def at(hour, minute=0):
         ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
-        >>> frame = pl.DataFrame({
-        ...     "station": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "temp": [3.5, 4.0],
-        ... })
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "station": ["a", "a"],
+        ...         "event_time": [at(10), at(11)],
+        ...         "arrival_time": [at(10, 40), at(11, 40)],
+        ...         "temp": [3.5, 4.0],
+        ...     }
+        ... )
         >>> view = FeatureView("weather", ["station"], frame, [latest("temp")])
         >>> spine = pl.DataFrame({"station": "a", "prediction_time": [at(10), at(11), at(12)]})
-        >>> leak_report(spine, view).frame.select("feature", "rows_differing", "rows_naive_only", "max_difference").rows()
+        >>> leak_report(spine, view).frame.select(
+        ...     "feature", "rows_differing", "rows_naive_only", "max_difference"
+        ... ).rows()
         [('weather__temp', 2, 1, 0.5)]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
@@ -202,10 +215,12 @@ def leak_report(
             raise MissingColumnError(name, "the spine", dataset.manifest["spine"]["columns"], argument="known_columns")
     naive = _naive_features(dataset, moment, engine, prediction_time, threads)
     frame = pl.DataFrame([_compare(naive[name], dataset.frame[name]) for name in features], schema=_FRAME)
-    report = LeakReport(frame, pl.DataFrame(schema=_SKILL), moment, dataset.frame.height, None if label is None else label.column)
+    report = LeakReport(
+        frame, pl.DataFrame(schema=_SKILL), moment, dataset.frame.height, None if label is None else label.column
+    )
     if label is None:
         return report
-    return _with_skill(report, dataset, naive, [*known_columns, *features], test_from, embargo)
+    return _with_skill(report, dataset, naive, label.name, [*known_columns, *features], test_from, embargo)
 
 
 def _naive_features(
@@ -213,7 +228,9 @@ def _naive_features(
 ) -> pl.DataFrame:
     as_of_us = instant_us(moment, "as_of")
     inputs = dataset.manifest["inputs"]
-    naive = [naive_view(view, as_of_us, position=inputs[view.name]["position"], threads=threads) for view in dataset.views]
+    naive = [
+        naive_view(view, as_of_us, position=inputs[view.name]["position"], threads=threads) for view in dataset.views
+    ]
     spine = dataset.frame.select(dataset.manifest["spine"]["columns"])
     return point_in_time_join(spine, naive, engine=engine, prediction_time=prediction_time, threads=threads)
 
@@ -223,7 +240,7 @@ def _naive_features(
 
 def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     """One row of `LeakReport.frame`."""
-    differing = _differ(naive, available)
+    differing = naive.ne_missing(available)  # null equals null, NaN equals NaN, nothing is rounded
     has_naive, has_available = _has_value(naive), _has_value(available)
     facts: dict[str, Any] = {
         "feature": available.name,
@@ -256,15 +273,14 @@ def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     return facts
 
 
-def _differ(naive: pl.Series, available: pl.Series) -> pl.Series:
-    """Where two columns differ: null equals null, NaN equals NaN, nothing is rounded."""
-    return naive.ne_missing(available)
-
-
 def _has_value(series: pl.Series) -> pl.Series:
     """Where there is a value; of a sequence: where a slot has one."""
     if isinstance(series.dtype, pl.Array):
-        return pl.select((pl.lit(series).arr.eval(pl.element().is_not_null(), as_list=False)).arr.any()).to_series().fill_null(value=False)
+        return (
+            pl.select((pl.lit(series).arr.eval(pl.element().is_not_null(), as_list=False)).arr.any())
+            .to_series()
+            .fill_null(value=False)
+        )
     return series.is_not_null()
 
 
@@ -295,64 +311,55 @@ def _with_skill(
     report: LeakReport,
     dataset: Dataset,
     naive: pl.DataFrame,
+    label: str,
     columns: list[str],
     test_from: datetime | None,
     embargo: DurationLike | None,
 ) -> LeakReport:
-    from dataclasses import replace
-
-    assert dataset.label is not None
-    kind = dataset.frame.schema[dataset.label.name]
+    kind = dataset.frame.schema[label]
     if not (kind.is_numeric() or kind == pl.Boolean):
-        return replace(report, notes=(*report.notes, f"no score: the label is {kind}, not a number"))
+        return replace(report, notes=(f"no score: the label is {kind}, not a number",))
     try:
-        split = split_at(dataset, test_from or _default_start(dataset), embargo=embargo)
+        split = split_at(dataset, test_from or _default_start(dataset, label), embargo=embargo)
     except DefinitionError as error:
         if test_from is not None:
             raise
-        return replace(report, notes=(*report.notes, f"no score: {error.problem}"))
-    rows, left_out = _skill(dataset, naive, columns, split)
-    struck = [f"{count} by {name}" for name, count in split.purged.items() if count]
-    note = f"{len(split.train)} rows train, {len(split.test)} are tested; of the rows before T {', '.join(struck) or 'none'} left out"
-    skill = pl.DataFrame(rows, schema=_SKILL)
-    return replace(report, skill=skill, trained_at=split.at, left_out=left_out, notes=(*report.notes, note))
+        return replace(report, notes=(f"no score: {error.problem}",))
+    target = _values(split.train_frame(dataset)[label])
+    truth = _values(split.test_frame(dataset)[label])
+    trains, tests = np.flatnonzero(np.isfinite(target)), np.flatnonzero(np.isfinite(truth))
+    if not (len(trains) and len(tests)):
+        return replace(report, notes=("no score: the labels are not finite",))
+    skill: list[dict[str, Any]] = []
+    left_out: Mapping[str, str] = {}
+    for trained_on, table in (("naive", naive), ("available", dataset.frame)):
+        model = fit_ridge(table[split.train][trains], columns, target[trains])
+        left_out = model.left_out
+        for scored, seen in (("offline", table), ("live", dataset.frame)):
+            reached = asdict(score(truth[tests], model.predict(seen[split.test][tests])))
+            sizes = {"train_rows": len(trains), "test_rows": len(tests)}
+            skill.append({"trained_on": trained_on, "scored": scored} | reached | sizes)
+    struck = ", ".join(f"{count} by {name}" for name, count in split.purged.items() if count)
+    note = f"{len(trains)} rows train and {len(tests)} are tested" + (f"; not trained on: {struck}" if struck else "")
+    return replace(
+        report, skill=pl.DataFrame(skill, schema=_SKILL), trained_at=split.at, left_out=left_out, notes=(note,)
+    )
 
 
-def _default_start(dataset: Dataset) -> datetime:
+def _default_start(dataset: Dataset, label: str) -> datetime:
     """The prediction time from which the last rows with a label are tested.
 
     Raises:
         DefinitionError: If there is no label.
     """
-    assert dataset.label is not None
-    labelled = dataset.frame.filter(pl.col(dataset.label.name).is_not_null())
+    labelled = dataset.frame.filter(pl.col(label).is_not_null())
     moments = labelled[str(dataset.manifest["prediction_time"])].sort()
     if not len(moments):
         raise DefinitionError("no row has a label")
     return moments[min(len(moments) - 1, round(len(moments) * (1 - _TEST_SHARE)))]  # type: ignore[no-any-return]
 
 
-def _skill(dataset: Dataset, naive: pl.DataFrame, columns: list[str], split: Split) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
-    """The rows of `LeakReport.skill`, and the columns that the models do not use."""
-    assert dataset.label is not None
-    tables = {"naive": naive, "available": dataset.frame}
-    target = _values(split.train_frame(dataset)[dataset.label.name])
-    truth = _values(split.test_frame(dataset)[dataset.label.name])
-    trains, tests = np.isfinite(target), np.isfinite(truth)
-    rows = []
-    model: Ridge | None = None
-    for trained_on, table in tables.items():
-        model = fit_ridge(table[split.train].filter(pl.Series(trains)), columns, target[trains])
-        for scored, seen in (("offline", table), ("live", dataset.frame)):
-            said = model.predict(seen[split.test].filter(pl.Series(tests)))
-            how_far = score(truth[tests], said)
-            rows.append(
-                {"trained_on": trained_on, "scored": scored, "r2": how_far.r2, "mae": how_far.mae, "rmse": how_far.rmse}
-                | {"train_rows": int(trains.sum()), "test_rows": int(tests.sum())}
-            )
-    assert model is not None
-    return rows, model.left_out
-
-
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
