@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from alignment.errors import DurationError, NaiveTimeError
+from alignment.errors import DefinitionError, DurationError, NaiveTimeError
 
 UNITS_US: dict[str, int] = {
     "us": 1,
@@ -123,9 +123,14 @@ def instant_us(value: datetime, what: str) -> int:
     """Microseconds from 1970-01-01 UTC to `value`.
 
     Raises:
-        NaiveTimeError: If `value` has no time zone.
+        DefinitionError: If `value` is no datetime.
+        NaiveTimeError: If it has no time zone.
     """
-    if not isinstance(value, datetime) or value.tzinfo is None or value.utcoffset() is None:
+    if not isinstance(value, datetime):
+        raise DefinitionError(
+            f"{what}={value!r} is not an instant", f"pass a datetime with a zone, e.g. {what}=datetime(2026, 1, 1, tzinfo=UTC)."
+        )
+    if value.tzinfo is None or value.utcoffset() is None:
         raise NaiveTimeError(
             what,
             f"{what}={value!r}",

@@ -71,7 +71,8 @@ class MissingColumnError(FrameError):
             hint = f"its columns are {shown}{', ...' if len(names) > 12 else ''}."
             if argument:
                 hint += f' Pass {argument}="..." to name another.'
-        super().__init__(f"{place} has no column {column!r}", hint)
+        verb = "have" if "observations" in place.partition(" of ")[0] else "has"
+        super().__init__(f"{place} {verb} no column {column!r}", hint)
 
 
 class DuplicateColumnError(FrameError):

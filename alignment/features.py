@@ -222,8 +222,8 @@ def window(
         ['temp_mean_1h', 'temp_max_1h']
     """
     shift = parse_duration(offset, "offset", allow_zero=True, allow_negative=True)
-    lengths = [length] if isinstance(length, DurationLike) else list(length)
-    aggregates = [aggregate] if isinstance(aggregate, str) else list(aggregate)
+    lengths = list(length) if isinstance(length, Sequence) and not isinstance(length, str) else [length]
+    aggregates = list(aggregate) if isinstance(aggregate, Sequence) and not isinstance(aggregate, str) else [aggregate]
     found: list[Feature] = []
     for span in (parse_duration(value, "length") for value in lengths):
         for kind in aggregates:
@@ -421,7 +421,7 @@ def _optional(value: DurationLike | None, what: str) -> Duration | None:
 
 def _spread(one: object, value: object, name: str | None, what: str) -> Features:
     assert callable(one)
-    if isinstance(value, DurationLike):
+    if isinstance(value, DurationLike) or not isinstance(value, Sequence):
         return one(value)  # type: ignore[no-any-return]
     return _one_or_many([one(item) for item in value], name, listed=True, what=what)  # type: ignore[attr-defined]
 

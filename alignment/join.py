@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from alignment.durations import instant_us
-from alignment.errors import DuplicateColumnError, UnknownEngineError, ViewError
+from alignment.errors import DefinitionError, DuplicateColumnError, UnknownEngineError, ViewError
 from alignment.observations import FrameLike
 from alignment.spine import PREDICTION_TIME, Spine, check_spine
 from alignment.views import FeatureView
@@ -60,6 +60,7 @@ def point_in_time_join(
         FrameError: If spine or observations have not the form asked for.
         RevisionError: If observations contradict the rules of time.
         DuplicateColumnError: If two output columns would have one name.
+        DefinitionError: If `as_of`, `positions` or `threads` cannot mean anything.
         UnknownEngineError: If `engine` is none.
         AggregateOverflowError: If an integer sum does not fit in 64 bits.
 
@@ -80,6 +81,9 @@ def point_in_time_join(
     check_views(views)
     if engine not in ENGINES:
         raise UnknownEngineError(f"no engine is called {engine!r}", f"choose from {', '.join(map(repr, ENGINES))}.")
+    if threads is not None and threads < 1:
+        raise DefinitionError(f"threads={threads!r} is not a positive number", "leave it out for one per processor.")
+    check_positions(views, positions)
     as_of_us = None if as_of is None else instant_us(as_of, "as_of")
     asked = check_spine(spine, [name for view in views for name in view.spine_entities], prediction_time)
     columns: dict[str, pl.Series] = {}
@@ -134,10 +138,31 @@ def check_views(views: Sequence[FeatureView]) -> None:
     seen: set[str] = set()
     for view in views:
         if not isinstance(view, FeatureView):
-            raise ViewError(f"{view!r} is not a view", "pass FeatureView objects.")
+            raise ViewError(f"a {type(view).__name__} is not a view", "pass al.FeatureView objects.")
         if view.name in seen:
             raise DuplicateColumnError(f"two views are called {view.name!r}", "name them apart: columns begin with the view's name.")
         seen.add(view.name)
+
+
+def check_positions(views: Sequence[FeatureView], positions: Positions | None) -> None:
+    """Refuse positions that no view could be answered at.
+
+    Raises:
+        ViewError: If a name is no view's, or a view's observations have no `log_sequence`.
+    """
+    if positions is None:
+        return
+    names = [view.name for view in views]
+    given = names if isinstance(positions, int) else list(positions)
+    for name in given:
+        if name not in names:
+            raise ViewError(f"positions names {name!r}, which is no view", f"the views are {', '.join(map(repr, names))}.")
+    for view in views:
+        if view.name in given and not view.observations.has_log_sequence:
+            raise ViewError(
+                f"{view.place} have no {view.observations.log_sequence!r}, and so no position",
+                f"leave {view.name!r} out of positions, or number its rows.",
+            )
 
 
 def position_of(view: FeatureView, positions: Positions | None) -> int | None:

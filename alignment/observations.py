@@ -18,6 +18,7 @@ from alignment.delays import DelayRule
 from alignment.durations import DAY_US, DurationLike, instant_from_us, parse_duration
 from alignment.errors import (
     ColumnTypeError,
+    DuplicateColumnError,
     EventAfterArrivalError,
     MissingColumnError,
     NaiveTimeError,
@@ -502,6 +503,7 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
 
     Raises:
         ColumnTypeError: If it is not a frame.
+        DuplicateColumnError: If two of its columns have one name.
     """
     if isinstance(frame, pl.LazyFrame):
         return frame
@@ -510,6 +512,10 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
     if isinstance(frame, str | Path):
         return pl.scan_parquet(frame)
     if type(frame).__module__.partition(".")[0] == "pandas" or hasattr(frame, "__arrow_c_stream__"):
+        names = [str(name) for name in getattr(frame, "columns", ())]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DuplicateColumnError(f"{place}: {twice!r} is the name of {names.count(twice)} columns", "rename all but one of them.")
         made = pl.from_pandas(frame) if not hasattr(frame, "__arrow_c_stream__") else pl.DataFrame(frame)
         return made.lazy()
     raise ColumnTypeError(
@@ -526,8 +532,12 @@ def _names(names: Sequence[str] | None, what: str, place: str) -> list[str]:
 
 
 def _is_row_wise(expression: pl.Expr) -> bool:
+    meta = expression.meta
     try:
-        return expression.meta.is_row_separable()
+        if meta.is_literal():
+            return True
+        # Polars judges the outermost operation alone: `x / x.sum()` is row separable to it.
+        return meta.is_row_separable() and meta.is_length_preserving() and all(_is_row_wise(part) for part in meta.pop())
     except pl.exceptions.PolarsError:  # a Python function inside: nothing says that it is
         return False
 

@@ -148,6 +148,8 @@ class FeatureView:
                     f"view {self.name!r}: entity_map[{spine!r}] names {observed!r}, which is no entity of the observations",
                     f"its entities are {self.observations.entities}; the map goes from spine column to observation column.",
                 )
+            if list(entity_map.values()).count(observed) > 1:
+                raise ViewError(f"view {self.name!r}: entity_map names {observed!r} more than once", "leave one spine column for it.")
         return dict(entity_map)
 
     def _check_features(self) -> None:
