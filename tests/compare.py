@@ -53,7 +53,9 @@ def check(
     """Assert that a join gives the spine back and answers each row as the oracle does."""
     assert joined.select(spine.columns).equals(spine)
     expected = answers(spine, sources, as_of=as_of, positions=positions)
-    assert [name for name in joined.columns[spine.width :] if not name.endswith("__status") and name != "provisional"] == list(expected)
+    assert [
+        name for name in joined.columns[spine.width :] if not name.endswith("__status") and name != "provisional"
+    ] == list(expected)
     wrong = differences(joined, expected, status=status)
     assert not wrong, "\n".join(wrong[:10])
 
@@ -75,7 +77,9 @@ def check_loosely(joined: pl.DataFrame, spine: pl.DataFrame, sources: Sequence[S
                     key = spine.row(place, named=True)
                     slack = allowance(rows, source, spec, key, as_of)
                 if word != answer.status or not near(answer.value, value, slack):
-                    wrong.append(f"{spec.name}[{place}]: expected {answer.value!r} {answer.status}, got {value!r} {word}, slack {slack}")
+                    wrong.append(
+                        f"{spec.name}[{place}]: expected {answer.value!r} {answer.status}, got {value!r} {word}, slack {slack}"
+                    )
     assert not wrong, "\n".join(wrong[:10])
 
 
@@ -93,7 +97,9 @@ def allowance(rows: list[oracle.Row], source: Source, spec: oracle.Feature, key:
     back = {own: theirs for theirs, own in source.entity_map.items()}
     entity = tuple(key[back.get(name, name)] for name in source.entities)
     t = micros_of(key["prediction_time"])
-    known = oracle.counting([row for row in rows if row["entity"] == entity], t, None if as_of is None else micros_of(as_of))
+    known = oracle.counting(
+        [row for row in rows if row["entity"] == entity], t, None if as_of is None else micros_of(as_of)
+    )
     low, high = oracle.window_range(source.view, spec, t)
     inside = oracle.between(oracle.current(known, source.kind)[0], low, high, low_counts=False)
     instants, values = oracle.window_values(inside, spec)
@@ -103,7 +109,9 @@ def allowance(rows: list[oracle.Row], source: Source, spec: oracle.Feature, key:
     if spec.aggregate == "var":
         return 1e-11 * sum(number * number for number in numbers)
     if spec.aggregate == "std":
-        return 1e-5 * math.sqrt(sum(number * number for number in numbers)) if max(numbers) > 1e6 else 1e-9 * sum(numbers)
+        return (
+            1e-5 * math.sqrt(sum(number * number for number in numbers)) if max(numbers) > 1e6 else 1e-9 * sum(numbers)
+        )
     if spec.aggregate == "slope":
         hours = (max(instants) - min(instants)) / 3.6e9
         return 1e-9 * sum(numbers) / hours if hours else 0.0

@@ -7,18 +7,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:  # `oracle`, `strategies` and their kin, whatever the import mode
     sys.path.insert(0, str(HERE))
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-settings.register_profile(
-    "default", max_examples=30, deadline=None, derandomize=True, suppress_health_check=SLOW_IS_FINE
-)
-settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
-settings.register_profile("soak", max_examples=2000, deadline=None, suppress_health_check=SLOW_IS_FINE, print_blob=True)
+PHASES = [
+    Phase.explicit,
+    Phase.reuse,
+    Phase.generate,
+    Phase.shrink,
+]  # explaining a failure takes longer than finding it
+for profile, examples in (("default", 30), ("ci", 100), ("soak", 2000)):
+    settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        derandomize=profile == "default",
+        phases=PHASES,
+        suppress_health_check=SLOW_IS_FINE,
+    )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

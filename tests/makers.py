@@ -17,7 +17,7 @@ def at(text: str | datetime | None) -> datetime | None:
     """The instant that a short text means; None stays None."""
     if text is None or isinstance(text, datetime):
         return text
-    if len(text) > 11:
+    if "-" in text:
         return datetime.fromisoformat(text if "+" in text or text.endswith("Z") else f"{text}+00:00").astimezone(UTC)
     day, _, clock = text.rpartition(" ")
     hours, minutes, *seconds = clock.split(":")

@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from oracle_clock import HOUR, Span, grid, move
+from oracle_clock import HOUR, NOTHING, Span, grid, move
 
 Row = dict[str, Any]
 
@@ -46,15 +47,15 @@ class Feature:
     max_event_age: Span | None = None
     max_arrival_age: Span | None = None
     max_issue_age: Span | None = None
-    by: Span = Span()
+    by: Span = NOTHING
     tolerance: Span | None = None
     aggregate: str = ""
-    length: Span = Span()
-    offset: Span = Span()
+    length: Span = NOTHING
+    offset: Span = NOTHING
     slots: int = 0
     step: Span | None = None
     max_span: Span | None = None
-    lead: Span = Span()
+    lead: Span = NOTHING
     min_notice: Span | None = None
 
 
@@ -251,7 +252,7 @@ def lag(events: list[Row], gone: list[Row], view: View, feature: Feature, t: int
 def forecast(known: list[Row], view: View, feature: Feature, t: int) -> Answer:
     """R10: first the event, the greatest in `[t+lead-tolerance, t+lead]` that a present issue has; then the newest issue."""
     assert feature.column is not None
-    tolerance = feature.tolerance or Span()
+    tolerance = feature.tolerance or NOTHING
     high = move(t, feature.lead, view.zone)
     low = move(t, feature.lead + -tolerance, view.zone)
     noticed = []
@@ -271,12 +272,12 @@ def forecast(known: list[Row], view: View, feature: Feature, t: int) -> Answer:
 
 
 def sequence(events: list[Row], gone: list[Row], view: View, feature: Feature, t: int) -> Answer:
-    """R11: the last `length` current events, oldest first, left-padded with null."""
+    """R11: the last `length` current events, oldest first, left-padded with null: of nothing, all of it."""
     assert feature.column is not None
     low = None if feature.max_span is None else move(t, -feature.max_span, view.zone)
     inside = between(events, low, t, low_counts=False)
     if not inside:
-        return nothing(between(gone, low, t, low_counts=False))
+        return nothing(between(gone, low, t, low_counts=False), [None] * feature.slots)
     last = [row["values"][feature.column] for row in inside[-feature.slots :]]
     return Answer([None] * (feature.slots - len(last)) + last, "present")
 
@@ -288,11 +289,11 @@ def sequence_on_grid(events: list[Row], gone: list[Row], view: View, feature: Fe
     points = grid(t, feature.step, feature.slots, view.zone)
     floor = points[0] if feature.max_span is None else max(points[0], move(t, -feature.max_span, view.zone))
     values = []
-    for previous, point in zip(points, points[1:], strict=False):
+    for previous, point in pairwise(points):
         slot = between(events, max(previous, floor), point, low_counts=False)
         values.append(slot[-1]["values"][feature.column] if slot else None)
     if not between(events, floor, points[-1], low_counts=False):
-        return nothing(between(gone, floor, points[-1], low_counts=False))
+        return nothing(between(gone, floor, points[-1], low_counts=False), [None] * feature.slots)
     return Answer(values, "present")
 
 
@@ -309,7 +310,8 @@ def window(events: list[Row], gone: list[Row], view: View, feature: Feature, t: 
     instants, values = window_values(inside, feature)
     if not values:
         return Answer(empty, "null")
-    return Answer(aggregate(feature.aggregate, values, instants, feature.dtype), "present")
+    value = aggregate(feature.aggregate, values, instants, feature.dtype)
+    return Answer(value, "null" if value is None else "present")  # one value has no spread: events, but no result
 
 
 def window_range(view: View, feature: Feature, t: int) -> tuple[int, int]:
@@ -358,7 +360,7 @@ def aggregate(name: str, values: list[Any], instants: list[int], dtype: str) -> 
     if name == "slope":
         return slope(values, instants)
     assert name.startswith("q")
-    return quantile(values, int(name[1:]) / 100)
+    return quantile(values, float(name[1:]) / 100)
 
 
 def extreme(values: list[Any], *, smallest: bool) -> Any:
@@ -457,7 +459,7 @@ def label(
     t: int,
     *,
     horizon: Span,
-    tolerance: Span = Span(),  # noqa: B008 - frozen
+    tolerance: Span = NOTHING,
     release: str | Span = "final",
     as_of: int,
     position: int | None = None,

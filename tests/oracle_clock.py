@@ -36,6 +36,9 @@ class Span:
         return Span(self.days + other.days, self.micros + other.micros)
 
 
+NOTHING = Span()
+
+
 def span(duration: str | timedelta, zone: str | None) -> Span:
     """R15: us ms s m h d w; d and w are 24 h multiples, with a zone they are calendar days there."""
     if isinstance(duration, timedelta):

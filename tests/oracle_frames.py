@@ -16,7 +16,15 @@ from oracle_clock import Span, micros_of, move, span
 
 import alignment as al
 
-RESERVED = ("event_time", "arrival_time", "issue_time", "is_retraction", "log_sequence", "arrival_kind", "published_time")
+RESERVED = (
+    "event_time",
+    "arrival_time",
+    "issue_time",
+    "is_retraction",
+    "log_sequence",
+    "arrival_kind",
+    "published_time",
+)
 FLOATS = (pl.Float32, pl.Float64)
 
 
@@ -209,7 +217,8 @@ def answers(
                 back = {own: theirs for theirs, own in source.entity_map.items()}
                 entity = tuple(key[back.get(name, name)] for name in source.entities)
                 if None in entity:  # R21: a null key gets `missing`
-                    column.append(oracle.Answer(0 if spec.aggregate == "count" else None, "missing"))
+                    nothing = 0 if spec.aggregate == "count" else [None] * spec.slots if spec.slots else None
+                    column.append(oracle.Answer(nothing, "missing"))
                     continue
                 column.append(
                     oracle.answer(
@@ -229,6 +238,7 @@ def view_of(source: Source, frame: Any = None, **more: Any) -> al.FeatureView:
     """The public view of a source, over `frame` if given (a log, a lazy frame, shuffled rows)."""
     observations = source.frame if frame is None else frame
     arguments: dict[str, Any] = {"kind": source.kind, "zone": source.zone, "clock_tolerance": source.clock_tolerance}
+    arguments |= {"on_tie": source.on_tie}
     arguments |= {"key": list(source.key)} if source.key else {}
     arguments |= {"derive": source.derive} if source.derive else {}
     arguments |= {"entity_map": source.entity_map} if source.entity_map else {}

@@ -30,14 +30,23 @@ def ticks(start: datetime, *minutes: float) -> list[datetime]:
 PLAIN = ticks(datetime(2026, 1, 5, 10, tzinfo=UTC), 0, 10, 20, 30, 40, 50, 60, 70, 90, 120, 180, 24 * 60)
 # Clocks go from 02:00 to 03:00 at 01:00 UTC on 29 March, and from 03:00 back to 02:00 at 01:00 UTC on 25 October.
 SPRING = ticks(
-    datetime(2026, 3, 29, 1, tzinfo=UTC), *(h * 60 for h in (-48, -25.5, -24.5, -24, -23, -2, -1, -0.5, 0, 0.5, 1, 23, 23.5, 24, 25, 47.5))
+    datetime(2026, 3, 29, 1, tzinfo=UTC),
+    *(h * 60 for h in (-48, -25.5, -24.5, -24, -23, -2, -1, -0.5, 0, 0.5, 1, 23, 23.5, 24, 25, 47.5)),
 )
 AUTUMN = ticks(
-    datetime(2026, 10, 25, 1, tzinfo=UTC), *(h * 60 for h in (-48, -25.5, -24.5, -24, -23.5, -2, -1, -0.5, 0, 0.5, 1, 23, 24, 24.5, 25, 48))
+    datetime(2026, 10, 25, 1, tzinfo=UTC),
+    *(h * 60 for h in (-48, -25.5, -24.5, -24, -23.5, -2, -1, -0.5, 0, 0.5, 1, 23, 24, 24.5, 25, 48)),
 )
 CALENDARS = {"plain": PLAIN, "spring": SPRING, "autumn": AUTUMN}
 
-DELAYS = [timedelta(0), MICROSECOND, timedelta(minutes=10), timedelta(minutes=30), timedelta(hours=1), timedelta(days=1)]
+DELAYS = [
+    timedelta(0),
+    MICROSECOND,
+    timedelta(minutes=10),
+    timedelta(minutes=30),
+    timedelta(hours=1),
+    timedelta(days=1),
+]
 AHEAD = [timedelta(0), timedelta(minutes=10), timedelta(minutes=30), timedelta(hours=1), timedelta(hours=24)]
 
 # Values of a row are one number; each column reads it with its own table, so that few draws give many sorts of value.
@@ -62,7 +71,10 @@ VALUE_COLUMNS = {
 KEYS: dict[str, list[tuple[str, Any, list[Any]]]] = {
     "text": [("station", pl.String, ["a", "b", "zz"])],
     "text and number": [("station", pl.String, ["a", "b", "zz"]), ("sensor", pl.Int32, [1, 2, 9])],
-    "flag and day": [("indoor", pl.Boolean, [True, False, True]), ("since", pl.Date, [date(2020, 1, 1), date(2021, 1, 1), date(2030, 1, 1)])],
+    "flag and day": [
+        ("indoor", pl.Boolean, [True, False, True]),
+        ("since", pl.Date, [date(2020, 1, 1), date(2021, 1, 1), date(2030, 1, 1)]),
+    ],
     "number": [("meter", pl.Int64, [-1, 2**40, 7])],
     "one series": [],
 }
@@ -182,18 +194,33 @@ def features(draw: st.DrawFn, *, kind: str, zoned: bool) -> tuple[Any, ...]:
 def value_frame(numbers: list[int], gone: list[bool]) -> dict[str, pl.Series]:
     """The value columns of rows that drew these numbers; retractions carry nothing."""
     return {
-        name: pl.Series(name, [None if g else pool[number % len(pool)] for number, g in zip(numbers, gone, strict=True)], dtype=dtype)
+        name: pl.Series(
+            name,
+            [None if g else pool[number % len(pool)] for number, g in zip(numbers, gone, strict=True)],
+            dtype=dtype,
+        )
         for name, (pool, dtype) in VALUE_COLUMNS.items()
     }
 
 
 def key_columns(keys: list[tuple[str, Any, list[Any]]], entities: list[int]) -> dict[str, pl.Series]:
     """Entity columns; entity number 0 or 1, 2 is one that has no rows, -1 a null key."""
-    return {name: pl.Series(name, [None if e < 0 else values[e] for e in entities], dtype=dtype) for name, dtype, values in keys}
+    return {
+        name: pl.Series(name, [None if e < 0 else values[e] for e in entities], dtype=dtype)
+        for name, dtype, values in keys
+    }
 
 
 @st.composite
-def sources(draw: st.DrawFn, *, name: str = "weather", kind: str | None = None, calendar: str | None = None, keys: str | None = None, max_rows: int = 18) -> Source:
+def sources(
+    draw: st.DrawFn,
+    *,
+    name: str = "weather",
+    kind: str | None = None,
+    calendar: str | None = None,
+    keys: str | None = None,
+    max_rows: int = 18,
+) -> Source:
     """One view over drawn rows: revisions, ties, retractions, re-insertions, moved events, late and withdrawn runs."""
     kind = kind or draw(st.sampled_from(["measurement", "forecast"]))
     calendar = calendar or draw(st.sampled_from(["plain", "plain", "spring", "autumn"]))
@@ -222,7 +249,9 @@ def sources(draw: st.DrawFn, *, name: str = "weather", kind: str | None = None, 
     order = draw(st.permutations(range(len(rows))))
     frame = frame_of(rows, KEYS[keys], kind=kind, by_id=by_id)
     if sequenced:
-        frame = frame.with_columns(log_sequence=pl.Series([2 * place + 3 for place in range(len(rows))], dtype=pl.Int64))
+        frame = frame.with_columns(
+            log_sequence=pl.Series([2 * place + 3 for place in range(len(rows))], dtype=pl.Int64)
+        )
     frame = frame[order] if tie == "error" else frame
     if kind == "forecast" and draw(st.integers(0, 3)) == 0 and (sequenced or tie == "last"):
         frame = frame.drop("issue_time")
@@ -245,7 +274,13 @@ def sources(draw: st.DrawFn, *, name: str = "weather", kind: str | None = None, 
 def row(kind: str, instants: list[datetime], *, by_id: bool, cells: tuple[int, ...]) -> dict[str, Any]:
     """One drawn row."""
     entity, event, wait, value, sort, extra = cells
-    found: dict[str, Any] = {"entity": entity, "event_time": instants[event], "gone": sort > 0, "value": value, "ident": f"q{extra}"}
+    found: dict[str, Any] = {
+        "entity": entity,
+        "event_time": instants[event],
+        "gone": sort > 0,
+        "value": value,
+        "ident": f"q{extra}",
+    }
     if kind == "measurement":
         early = extra == 3 and wait == 0 and not by_id
         found["arrival_time"] = instants[event] - timedelta(seconds=3) if early else instants[event] + DELAYS[wait]
@@ -253,7 +288,9 @@ def row(kind: str, instants: list[datetime], *, by_id: bool, cells: tuple[int, .
         return found
     issue = instants[event] - AHEAD[wait % len(AHEAD)]
     found["issue_time"] = None if sort == 2 else issue
-    found["arrival_time"] = issue + [timedelta(0), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=23)][extra]
+    found["arrival_time"] = (
+        issue + [timedelta(0), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=23)][extra]
+    )
     return found
 
 
@@ -266,7 +303,9 @@ def without_ties(rows: list[dict[str, Any]], *, by_id: bool) -> list[dict[str, A
     return list(kept.values())
 
 
-def frame_of(rows: list[dict[str, Any]], keys: list[tuple[str, Any, list[Any]]], *, kind: str, by_id: bool) -> pl.DataFrame:
+def frame_of(
+    rows: list[dict[str, Any]], keys: list[tuple[str, Any, list[Any]]], *, kind: str, by_id: bool
+) -> pl.DataFrame:
     """Drawn rows as a frame."""
     gone = [found["gone"] for found in rows]
     columns: dict[str, pl.Series] = key_columns(keys, [found["entity"] for found in rows])
@@ -282,27 +321,35 @@ def frame_of(rows: list[dict[str, Any]], keys: list[tuple[str, Any, list[Any]]],
 
 
 @st.composite
-def spines(draw: st.DrawFn, *, instants: list[datetime], keys: list[tuple[str, Any, list[Any]]], max_rows: int = 12) -> pl.DataFrame:
+def spines(
+    draw: st.DrawFn, *, instants: list[datetime], keys: list[tuple[str, Any, list[Any]]], max_rows: int = 12
+) -> pl.DataFrame:
     """Prediction times on, just before and just after the instants; duplicates, unknown and null entities."""
     drawn = draw(
         st.lists(
             st.tuples(
                 st.sampled_from([0, 0, 0, 1, 1, 2, -1]),
                 st.integers(0, len(instants) - 1),
-                st.sampled_from([timedelta(0), timedelta(0), -MICROSECOND, MICROSECOND, timedelta(minutes=10), timedelta(days=1)]),
+                st.sampled_from(
+                    [timedelta(0), timedelta(0), -MICROSECOND, MICROSECOND, timedelta(minutes=10), timedelta(days=1)]
+                ),
             ),
             min_size=1,
             max_size=max_rows,
         )
     )
     columns = key_columns(keys, [entity for entity, _, _ in drawn])
-    columns["prediction_time"] = pl.Series("prediction_time", [instants[i] + shift for _, i, shift in drawn], dtype=INSTANT)
+    columns["prediction_time"] = pl.Series(
+        "prediction_time", [instants[i] + shift for _, i, shift in drawn], dtype=INSTANT
+    )
     columns["carried"] = pl.Series("carried", range(len(drawn)), dtype=pl.Int64)
     return pl.DataFrame(columns)
 
 
 @st.composite
-def questions(draw: st.DrawFn, *, views: int = 1, kind: str | None = None, calendar: str | None = None, max_rows: int = 18) -> Question:
+def questions(
+    draw: st.DrawFn, *, views: int = 1, kind: str | None = None, calendar: str | None = None, max_rows: int = 18
+) -> Question:
     """A join of one or several views over one spine."""
     calendar = calendar or draw(st.sampled_from(["plain", "plain", "spring", "autumn"]))
     keys = draw(st.sampled_from(sorted(KEYS)))
