@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
@@ -66,6 +66,10 @@ class Narrow:
         """Whether all that matters of a column is where it is null."""
         asked = [f.aggregate for f in self.view.features if isinstance(f, Window) and f.column == column]
         return all(kind in _WITHOUT_ARITHMETIC for kind in asked) and not self.view.observations.schema[column].is_float()
+
+    def is_float(self, feature: Window) -> bool:
+        """Whether a window may meet NaN."""
+        return self.view.observations.schema[cast("str", feature.column)].is_float()
 
     def rows(self, frame: pl.DataFrame, first_row: int) -> pl.DataFrame:
         """Checked canonical rows, cut down to what DuckDB gets."""
@@ -140,11 +144,10 @@ class Values:
 
     def take(self, column: str, rows: pl.Series) -> pl.Series:
         """The values of `column` in these rows; null where a row is null."""
-        assert self._frame is not None
-        places = rows if self._rows is None else pl.select(
-            pl.when(rows.is_not_null()).then(self._rows.search_sorted(rows.fill_null(0)))
-        ).to_series()
-        return self._frame[column].gather(places.cast(pl.UInt32))
+        if self._rows is not None:
+            place = pl.Series(self._rows.search_sorted(rows.fill_null(0)), dtype=pl.Int64)
+            rows = place.set(rows.is_null(), None)
+        return cast("pl.DataFrame", self._frame)[column].gather(rows.cast(pl.UInt32))
 
 
 def read_rows(
@@ -174,7 +177,11 @@ def read_rows(
 
 
 def _batches(narrow: Narrow, position: int | None, limit: int) -> Iterator[pl.DataFrame]:
-    """Checked canonical rows, a batch at a time and in order; at least one, be it empty."""
+    """Checked canonical rows, a batch at a time and in order; at least one, be it empty.
+
+    Raises:
+        AlignmentError: What `checked` raises.
+    """
     observed = narrow.view.observations
     rows = canonical(observed, narrow.view.columns_read, position=position, as_of_us=limit)
     try:

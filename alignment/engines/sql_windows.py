@@ -30,8 +30,7 @@ SUM_OF_INTEGERS = "try_cast(sum({x}) AS BIGINT)"
 QUANTILE = "quantile_cont({x}::DOUBLE, {share}::DOUBLE)"
 UNLESS_NAN = "CASE WHEN NOT bool_or(isnan({x})) THEN {aggregate} WHEN count({x}) > 0 THEN {otherwise} END"
 
-CENTRES = f"""count({{x}}) AS {{x}}_count,
-        ({TOTAL.replace("{x}", "{x}::DOUBLE")}) / count({{x}}) AS {{x}}_mean,
+MEANS = f"""({TOTAL.replace("{x}", "{x}::DOUBLE")}) / count({{x}}) AS {{x}}_mean,
         fsum(hours) FILTER (WHERE {{x}} IS NOT NULL) / count({{x}}) AS {{x}}_hour"""
 
 WINDOWS = """
@@ -39,15 +38,17 @@ WITH {candidates},
 valued AS (
     SELECT ask, row, event, place, is_current, is_withdrawn, (event - hi) / 3.6e9 AS hours, {values}
     FROM rows_to_use
-),
-centres AS (
-    SELECT ask, {centres}
-    FROM valued GROUP BY ask
-)
+){centres}
 SELECT ask, bool_or(is_current) AS some_current, bool_or(is_withdrawn) AS some_withdrawn, {aggregates}
-FROM valued JOIN centres USING (ask)
+FROM {valued}
 GROUP BY ask
 """
+
+CENTRES = """,
+centres AS (
+    SELECT ask, {means}
+    FROM valued GROUP BY ask
+)"""
 
 PARTS = """
 CREATE OR REPLACE TEMP TABLE parts AS
@@ -55,25 +56,24 @@ SELECT *, (sum(hi_block - lo_block + 1) OVER (ORDER BY ask) // {blocks})::BIGINT
 """
 
 
-def aggregate_sql(feature: Window, x: str, *, is_float: bool, is_counted_only: bool) -> str:
+def aggregate_sql(feature: Window, x: str, *, is_float: bool) -> str:
     """What computes `feature` from the column `x`.
 
     Args:
         feature: A window.
         x: Its column's name in SQL.
         is_float: Whether there may be NaN, which makes all but count NaN.
-        is_counted_only: Whether `x` only says where there is a value.
     """
     share = quantile_of(feature.aggregate)
     if share is not None:
-        text = QUANTILE.format(x=x, share=repr(share))
+        text = QUANTILE.format(x=x, share=f"'{share!r}'")
     elif feature.aggregate == "sum":
         text = TOTAL.format(x=x) if is_float else SUM_OF_INTEGERS.format(x=x)
     elif feature.aggregate == "mean" and not is_float:
         text = AGGREGATES["mean"].format(x=f"{x}::DOUBLE")
     else:
         text = AGGREGATES[feature.aggregate].format(x=x)
-    if not is_float or is_counted_only or feature.aggregate == "count":
+    if not is_float or feature.aggregate == "count":
         return text
     otherwise = "-1" if feature.aggregate in ("first", "last") else "'NaN'::DOUBLE"
     return UNLESS_NAN.format(x=x, aggregate=text, otherwise=otherwise)
@@ -88,10 +88,12 @@ def windows_sql(candidates: str, columns: Iterable[str], aggregates: dict[str, s
         aggregates: Output name to SQL.
     """
     names = list(columns)
+    centred = [x for x in names if any(f"{x}_mean" in text for text in aggregates.values())]
     return sql(
         WINDOWS,
         candidates=candidates,
         values=", ".join(f"CASE WHEN is_current THEN {x} END AS {x}" for x in names),
-        centres=",\n        ".join(CENTRES.format(x=x) for x in names),
+        centres=CENTRES.format(means=",\n        ".join(MEANS.format(x=x) for x in centred)) if centred else "",
+        valued="valued JOIN centres USING (ask)" if centred else "valued",
         aggregates=",\n    ".join(f"{text} AS {name}" for name, text in aggregates.items()),
     )
