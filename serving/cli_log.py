@@ -109,10 +109,10 @@ def append(
     """Append Parquet files to a provider's log; the same file twice is appended once."""
     times = {"event_time": event_time, "arrival_time": arrival_time or None, "issue_time": issue_time}
     options = storage_options(storage_option)
-    names = [*_words(entities), *_words(key)]
+    names = [*words(entities), *words(key)]
     if provider in ingestion.list_logs(root, storage_options=options):
         names = ingestion.open_log(root, provider, storage_options=options).definition.key_columns
-    frames = [(path, read_batch(path, times, values=_words(values), keys=names, zone=zone)) for path in files]
+    frames = [(path, read_batch(path, times, values=words(values), keys=names, zone=zone)) for path in files]
     if dry_run:
         rows = [
             {"file": str(path), "rows": frame.height, "columns": frame.columns, "batch": name}
@@ -182,7 +182,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _words(text: str | None) -> list[str]:
+def words(text: str | None) -> list[str]:
+    """Comma separated words of an option.
+
+    Args:
+        text: What the command line had, or None.
+
+    Returns:
+        The words, without blanks around them.
+    """
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
@@ -194,9 +202,9 @@ def _log_for_append(
     return ingestion.create_log(
         root,
         provider,
-        entities=_words(entities),
+        entities=words(entities),
         kind=kind.value,
-        key=_words(key) or None,
+        key=words(key) or None,
         storage_options=options,
         exist_ok=True,
     )

@@ -22,7 +22,6 @@ from serving.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from pathlib import Path
 
     import numpy.typing as npt
@@ -55,9 +54,8 @@ class Scores:
         promised: Per training set, the error on test rows made the same way as its training rows.
         live: Per training set, the error on test rows as serving would have had them.
         persistence_live: The error of the newest known power, without a model.
-        training_rows: Rows that could train a model on the last training day.
+        training_rows: Rows that each model was trained on.
         test_rows: Rows that were scored.
-        example: One test row at which the two ways differ: what each took, and when that arrived.
     """
 
     promised: Mapping[str, float]
@@ -65,17 +63,6 @@ class Scores:
     persistence_live: float
     training_rows: int
     test_rows: int
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """The table of the worked example, one row per way to make the training set."""
-        return [
-            {
-                "training_set": name,
-                "error_in_the_notebook_kw": self.promised[name],
-                "error_live_kw": self.live[name],
-            }
-            for name in self.promised
-        ]
 
 
 def fill_logs(
@@ -153,7 +140,8 @@ def training_sets(world: SimulatedWorld, logs: Mapping[str, ObservationLog]) -> 
 def score(world: SimulatedWorld, sets: Mapping[str, al.Dataset]) -> Scores:
     """Train on the first days, score on the rest.
 
-    A row trains only if its label had arrived when the training days ended (R12).
+    A row trains only if its label had arrived when the training days ended (R12), and if its features look at nothing that
+    those of the tested rows look at; `alignment.split_at` cuts.
 
     Args:
         world: The world.
@@ -172,34 +160,33 @@ def score(world: SimulatedWorld, sets: Mapping[str, al.Dataset]) -> Scores:
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "skill", "the worked example's model") from error
 
-    trained_at = world.start + timedelta(days=TRAINING_DAYS)
-    live = sets["asknown"].frame
-    test = pl.col("prediction_time") >= trained_at
-    truth = live.filter(test)["label"]
-    promised, served = {}, {}
+    live = sets["asknown"]
+    split = al.split_at(live, world.start + timedelta(days=TRAINING_DAYS))
+    served = split.test_frame(live)
+    truth = served["label"].to_numpy()
+    promised, delivered = {}, {}
     for name, dataset in sets.items():
-        rows = trainable(dataset.frame, trained_at)
-        model = make_pipeline(StandardScaler(), Ridge()).fit(_matrix(rows), rows["label"].to_numpy())
-        promised[name] = _error(model, dataset.frame.filter(test))
-        served[name] = _error(model, live.filter(test))
-    newest = live.filter(test)["meter__power_kw"].fill_null(0.0)
+        # Both sets have the same rows in the same order, so one split cuts both.
+        train, test = split.train_frame(dataset), split.test_frame(dataset)
+        model = make_pipeline(StandardScaler(), Ridge()).fit(_matrix(train), train["label"].to_numpy())
+        promised[name] = _error(model.predict(_matrix(test)), truth)
+        delivered[name] = _error(model.predict(_matrix(served)), truth)
     return Scores(
         promised=promised,
-        live=served,
-        persistence_live=float(np.nanmean(np.abs((newest - truth).to_numpy()))),
-        training_rows=trainable(live, trained_at).height,
-        test_rows=truth.len() - truth.null_count(),
+        live=delivered,
+        persistence_live=_error(served["meter__power_kw"].fill_null(0.0).to_numpy(), truth),
+        training_rows=len(split.train),
+        test_rows=len(split.test),
     )
 
 
-def trainable(frame: pl.DataFrame, trained_at: datetime) -> pl.DataFrame:
-    """The rows that may train a model at an instant: those whose label had arrived by then."""
-    return frame.filter(pl.col("label").is_not_null(), pl.col("label_arrival_time") <= trained_at)
+def _error(predicted: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(predicted - truth).mean())
 
 
 def _matrix(frame: pl.DataFrame) -> npt.NDArray[np.float64]:
     """Features as numbers: ages in minutes, null as 0."""
-    features = frame.drop("site", "prediction_time", *LABEL_COLUMNS)
+    features = frame.drop("site", "prediction_time", "provisional", *LABEL_COLUMNS)
     ages = [name for name, dtype in features.schema.items() if dtype == pl.Duration]
     return (
         features.with_columns(pl.col(name).dt.total_minutes() for name in ages)
@@ -208,8 +195,3 @@ def _matrix(frame: pl.DataFrame) -> npt.NDArray[np.float64]:
         .fill_null(0.0)
         .to_numpy()
     )
-
-
-def _error(model: Any, frame: pl.DataFrame) -> float:
-    rows = frame.filter(pl.col("label").is_not_null())
-    return float(abs(model.predict(_matrix(rows)) - rows["label"].to_numpy()).mean())
