@@ -50,20 +50,23 @@ def bytes_on_disk(folder: Path, text: str) -> list[Path]:
 
 def test_compaction_and_vacuum_change_no_answer_at_any_position(tmp_path: Path) -> None:
     log = fill(tmp_path)
-    log.append(  # a late commit, so that there is a restamp record too
-        pl.DataFrame({"person": ["bob"], "event_time": [START], "steps": [0]}),
-        clock=iter([START + 9 * HOUR, START + 10 * HOUR, START + 10 * HOUR, START + 10 * HOUR]).__next__,
-    )
-    assert log.restamps().height == 1
+    for hour in (9, 12):  # late commits, so that there are restamp records to merge too
+        later = START + (hour + 1) * HOUR
+        log.append(
+            pl.DataFrame({"person": ["bob"], "event_time": [START], "steps": [0]}),
+            clock=iter([START + hour * HOUR, later, later, later]).__next__,
+        )
+    assert log.restamps().height == 2
     before = answers(log)
     report = log.compact(vacuum=True)
-    assert (report.files_before, report.files_after) == (8, 2)
-    assert report.files_deleted == 7
+    # six batches and two late ones into one file, two restamps into another
+    assert (report.files_before, report.files_after) == (10, 2)
+    assert report.files_deleted == 10
     for expected, found in zip(before, answers(open_log(tmp_path, "visits")), strict=True):
         assert found.equals(expected)
     assert log.compact().rows_rewritten == 0
-    log.append(pl.DataFrame({"person": ["bob"], "event_time": [START], "steps": [1]}), clock=lambda: START + 11 * HOUR)
-    assert log.position() == before[-1].height + 1
+    log.append(pl.DataFrame({"person": ["bob"], "event_time": [START], "steps": [1]}), clock=lambda: START + 20 * HOUR)
+    assert log.position() == before[-1].height + 2
 
 
 def test_appends_go_on_while_files_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,14 @@ def test_history_is_marked_and_skips_keys_that_were_measured(log: ObservationLog
     ]
 
 
+def test_history_may_revise_history(log: ObservationLog) -> None:
+    early = batch(("a", NOON - 60 * MINUTE, 1.0))
+    log.append(early, backfill=True, delay=FixedDelay("10m"))
+    report = log.append(early.with_columns(temp=2.0), backfill=True, delay=FixedDelay("20m"))
+    assert (report.rows, report.skipped_measured) == (1, 0)
+    assert seen(log, "arrival_time", "temp") == [(NOON - 50 * MINUTE, 1.0), (NOON - 40 * MINUTE, 2.0)]
+
+
 def test_only_rows_without_arrival_take_it_from_the_delay_rule(log: ObservationLog) -> None:
     frame = batch(("a", NOON - 60 * MINUTE, 1.0), ("b", NOON - 60 * MINUTE, 2.0)).with_columns(
         arrival_time=pl.Series([NOON - 50 * MINUTE, None], dtype=pl.Datetime("us", "UTC"))
