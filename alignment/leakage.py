@@ -339,8 +339,10 @@ def _with_skill(
             reached = asdict(score(truth[tests], model.predict(seen[split.test][tests])))
             sizes = {"train_rows": len(trains), "test_rows": len(tests)}
             skill.append({"trained_on": trained_on, "scored": scored} | reached | sizes)
-    struck = ", ".join(f"{count} by {name}" for name, count in split.purged.items() if count)
-    note = f"{len(trains)} rows train and {len(tests)} are tested" + (f"; not trained on: {struck}" if struck else "")
+    struck = ", ".join(f"{count:,} by {name}" for name, count in split.purged.items() if count)
+    note = f"{len(trains):,} rows train and {len(tests):,} are tested" + (
+        f"; not trained on: {struck}" if struck else ""
+    )
     return replace(
         report, skill=pl.DataFrame(skill, schema=_SKILL), trained_at=split.at, left_out=left_out, notes=(note,)
     )

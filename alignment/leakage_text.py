@@ -13,7 +13,7 @@ _ORANGE, _BLUE = "#d55e00", "#3d8fd1"
 """Naive and available: told apart by everyone, and on white as on black."""
 _EXPLAINED = (
     "Every feature was computed twice: from what had arrived by the prediction time (available), and from the table as it "
-    "stands {as_of}, in which each value is there from its event on, in its last revision (naive). Where the two differ, a "
+    "stood at {as_of}, in which each value is there from its event on, in its last revision (naive). Where the two differ, a "
     "model trained the naive way learns from values that it will not have when it is asked."
 )
 
@@ -26,7 +26,7 @@ _COLUMNS = (
     ("max", "max_difference", "Maximum of the same"),
     ("mean / sd", "mean_difference_sd", "The mean, in standard deviations of the available values"),
 )
-_SCORES = (("R²", "r2"), ("MAE", "mae"), ("RMSE", "rmse"))
+_SCORES = (("R²", "r2"), ("MAE", "mae"), ("RMSE", "rmse"))  # R² to three decimals, errors to three digits
 
 
 def share(value: float | None) -> str:
@@ -47,23 +47,16 @@ def number(value: float | None, unit: str | None = None) -> str:
     """A number with three significant digits, no exponent where it can be read without.
 
     Example:
-        >>> number(0.12345), number(1234.5), number(1234567.0), number(90.0, "s"), number(None)
-        ('0.123', '1,234', '1,234,567', '90 s', '-')
+        >>> number(0.12), number(123.4), number(1234567.8), number(90.0, "s"), number(None)
+        ('0.120', '123', '1,234,568', '90 s', '-')
     """
     if value is None:
         return "-"
-    text = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    if value == int(value) and abs(value) < 1e9:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.3g}".removesuffix(".")
     return f"{text} {unit}" if unit else text
-
-
-def score_text(value: float | None) -> str:
-    """A score with three decimals.
-
-    Example:
-        >>> score_text(0.98765), score_text(12345.6), score_text(None)
-        ('0.988', '12,346', '-')
-    """
-    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def worst_first(features: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -79,7 +72,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     if report["skill"]:
         scores = [["trained on", "scored", *(title for title, _ in _SCORES)]]
         scores += [
-            [row["trained_on"], row["scored"], *(score_text(row[key]) for _, key in _SCORES)] for row in report["skill"]
+            [row["trained_on"], row["scored"], *(_score(key, row[key]) for _, key in _SCORES)]
+            for row in report["skill"]
         ]
         parts += [_aligned(scores, left=2), _verdict(report)]
     parts += _remarks(report)
@@ -111,7 +105,7 @@ def _body(report: Mapping[str, Any], *, rows: int | None) -> str:
     parts = [
         '<h1 style="font-size:1.6em;line-height:1.2;margin:0">Leak report</h1>',
         f'<p style="margin:.25em 0 1em;opacity:.8">{escape(_size(report))}</p>',
-        f'<p style="max-width:46rem;margin:0 0 1.5em">{escape(_EXPLAINED.format(as_of="as of " + _moment(report["as_of"])))}</p>',
+        f'<p style="max-width:46rem;margin:0 0 1.5em">{escape(_EXPLAINED.format(as_of=_moment(report["as_of"])))}</p>',
     ]
     if report["skill"]:
         parts.append(_skill_html(report))
@@ -129,15 +123,15 @@ def _skill_html(report: Mapping[str, Any]) -> str:
     rows = []
     for row in report["skill"]:
         colour = _ORANGE if row["trained_on"] == "naive" else _BLUE
-        cells = "".join(_td(score_text(row[key])) for _, key in _SCORES)
+        cells = "".join(_td(_score(key, row[key])) for _, key in _SCORES)
         rows.append(
             f'<tr><th scope="row" style="{_LEFT}">{escape(row["trained_on"])}</th>{_td(_SCORED[row["scored"]], left=True)}'
             f'<td style="{_LEFT};width:14rem">{_bar(max(0.0, row["r2"] or 0.0), colour, width=14)}</td>{cells}</tr>'
         )
     return (
-        f'<h2 style="{_H2}">What the score is worth</h2>\n<p style="max-width:46rem;margin:0 0 .75em">{escape(_verdict(report))}</p>\n'
+        f'<h2 style="{_H2}">What the score is worth</h2>\n<p style="max-width:46rem;margin:0 0 .75em">{_emphasised(_verdict(report))}</p>\n'
         + _table(
-            "Scores of a ridge regression, by training set and by what it was scored on",
+            "Scores of a ridge regression by training set; bars show R²",
             f"{_th('trained on')}{_th('scored')}{_th('', hidden=True)}{head}",
             rows,
         )
@@ -154,7 +148,7 @@ def _features_html(features: Sequence[Mapping[str, Any]]) -> str:
             f'<td style="{_LEFT};width:8rem">{_bar(row["share_differing"] or 0.0, _ORANGE, width=8)}</td>{cells}</tr>'
         )
     return f'<h2 style="{_H2}">Where naive and available differ</h2>\n' + _table(
-        "Per feature, the share of rows that differ, and by how much where both have a value",
+        "Share of rows that differ, and |naive - available| where both have a value: mean, median, maximum, mean in standard deviations",
         f"{_th('feature')}{_th('', hidden=True)}{titles}",
         rows,
     )
@@ -210,6 +204,10 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     return texts
 
 
+def _score(key: str, value: float | None) -> str:
+    return f"{value:.3f}" if value is not None and key == "r2" else number(value)
+
+
 def _size(report: Mapping[str, Any]) -> str:
     count = len(report["features"])
     return f"{report['rows']:,} rows, {count:,} feature{'' if count == 1 else 's'}, as of {_moment(report['as_of'])}"
@@ -219,6 +217,12 @@ def _moment(text: str) -> str:
     return text[:19].replace("T", " ") + "Z"
 
 
+def _emphasised(verdict: str) -> str:
+    """A verdict as HTML, its number in bold."""
+    first, dot, rest = escape(verdict).partition(". ")
+    return f"<strong>{first}{dot}</strong>{rest}" if dot else first
+
+
 def _verdict(report: Mapping[str, Any]) -> str:
     """The two models in two sentences."""
     scores = {(row["trained_on"], row["scored"]): row for row in report["skill"]}
@@ -226,12 +230,12 @@ def _verdict(report: Mapping[str, Any]) -> str:
     fake = report["fake_skill"]
     if fake["r2"] is None:
         return (
-            f"Trained on naive rows the model errs by {score_text(offline['mae'])} offline and {score_text(live['mae'])} live; "
-            f"trained on available rows by {score_text(honest['mae'])} live."
+            f"Trained on naive rows the model errs by {number(offline['mae'])} offline and {number(live['mae'])} live; "
+            f"trained on available rows by {number(honest['mae'])} live."
         )
     return (
-        f"Fake skill: R² {score_text(fake['r2'])}. Trained on naive rows the model scores {score_text(offline['r2'])} offline and "
-        f"{score_text(live['r2'])} live; trained on available rows it scores {score_text(honest['r2'])} in both."
+        f"Fake skill: R² {_score('r2', fake['r2'])}. Trained on naive rows the model scores {_score('r2', offline['r2'])} offline and "
+        f"{_score('r2', live['r2'])} live; trained on available rows it scores {_score('r2', honest['r2'])} in both."
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import oracle
 from compare import differences
-from hypothesis import given
+from hypothesis import given, reject
 from oracle_clock import micros_of
 from oracle_frames import Source, flat, rows_of, spec_of, view_of
 from strategies import Question, questions
 
 import alignment as al
+from alignment.errors import AmbiguousRevisionsError
 from alignment.naive import naive_view
 
 LAST = 4_102_444_800_000_000  # the year 2100
@@ -48,7 +49,13 @@ def expected(question: Question, source: Source, as_of: int) -> dict[str, list[o
 def naive_equals_loops(question: Question) -> None:
     as_of = LAST if question.as_of is None else micros_of(question.as_of)
     for source in question.sources:
-        joined = al.point_in_time_join(question.spine, naive_view(view_of(source), as_of))
+        try:
+            view = naive_view(view_of(source), as_of)
+        except (
+            AmbiguousRevisionsError
+        ):  # two drawn entities without entity columns are one series, and may contradict each other
+            reject()
+        joined = al.point_in_time_join(question.spine, view)
         wrong = differences(joined, expected(question, source, as_of), status=False)
         assert not wrong, "\n".join(wrong[:10])
 
