@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import polars as pl
 from deltalake.exceptions import DeltaError
@@ -82,16 +83,35 @@ def append_batch(table: LogTable, batch: Batch, batch_id: str, *, evolve: bool =
                     batch_id=batch_id,
                 )
             except (LostRaceError, DeltaError, OSError) as error:
-                table.refresh()
-                if table.batch_end(batch_id) is None:
-                    for action in written:
-                        table.location.remove(action.path)
-                    if attempt == ATTEMPTS or not isinstance(error, LostRaceError):
-                        raise CommitError(table.provider, attempt, error) from error
+                outcome = _after_failure(table, batch_id, written, error)
+                if outcome == "again" and attempt < ATTEMPTS:
                     continue
+                if outcome == "theirs":
+                    return _already(table, batch, batch_id)
+                if outcome != "ours":
+                    raise CommitError(table.provider, attempt, error) from error
         restamped = _confirm(table, batch_id, stamped.stamp_us) if batch.arrivals == "stamp" else None
         return _report(table, stamped, batch_id, attempt, restamped)
     raise CommitError(table.provider, ATTEMPTS, "the columns kept changing")
+
+
+def _after_failure(
+    table: LogTable, batch_id: str, written: list[AddAction], error: Exception
+) -> Literal["ours", "theirs", "again", "unknown"]:
+    """What became of a commit that failed or whose answer was lost.
+
+    Files are deleted only where it is certain that no commit will ever name them; a store that failed may still make it.
+    """
+    table.refresh()
+    alive = set(table.files()["path"])
+    if any(action.path in alive for action in written):
+        return "ours"
+    there = table.batch_end(batch_id) is not None
+    if not (there or isinstance(error, LostRaceError)):
+        return "unknown"
+    for action in written:
+        table.location.remove(action.path)
+    return "theirs" if there else "again"
 
 
 def _own_names(table: LogTable, batch: Batch) -> list[str]:

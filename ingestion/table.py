@@ -200,6 +200,7 @@ class LogTable:
 
         Raises:
             LostRaceError: If another commit came first.
+            CommitFailedError: If the store failed; then nobody knows whether the commit was made.
         """
         sizes = dict(self.files().select("path", "size_bytes").iter_rows()) if remove else {}
         now_ms = to_us(system_clock()) // 1_000
@@ -222,6 +223,8 @@ class LogTable:
             )
         except CommitFailedError as error:
             self.refresh()
+            if self.version < target:
+                raise  # nobody was quicker: the store failed, and may still make the commit
             raise LostRaceError(str(error)) from error
         self.sync_commit(target)
         self.refresh()
