@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from makers import asked, at, table, temps, weather
 
 import alignment as al
@@ -417,3 +419,46 @@ def test_a_label_that_arrived_a_nanosecond_after_t_does_not_train():
     split = al.split_at(frame, at("02:30"), embargo=None)
     # Row 0's label arrived at 01:30:00.000000001, row 1's at 02:30:00.000000001, after T.
     assert facts(split) == ([0], [3], {"label_overlap": 1, "label_arrival_time": 1})
+
+
+# --- the rules once more, as plain loops ------------------------------------------------------------------------------
+
+MOMENTS = [at(f"{hour:02}:00") for hour in range(6)]
+ROWS = st.tuples(*[st.integers(0, 5)] * 3, st.sampled_from([None, 1.0, 2.0]))
+
+
+@given(
+    st.lists(ROWS, min_size=1, max_size=12),
+    st.integers(1, 5),
+    st.sampled_from([None, "1h", "2h"]),
+    st.sampled_from([None, "1h", "3h"]),
+)
+def test_every_row_is_where_the_rules_put_it(drawn, place, embargo, train_size):
+    frame = pl.DataFrame(
+        {
+            "prediction_time": [MOMENTS[t] for t, _, _, _ in drawn],
+            "label": pl.Series([value for *_, value in drawn], dtype=pl.Float64),
+            "label_event_time": [MOMENTS[event] for _, event, _, _ in drawn],
+            "label_arrival_time": [MOMENTS[arrival] for _, _, arrival, _ in drawn],
+        }
+    )
+    hours = {None: 0, "1h": 1, "2h": 2, "3h": 3}
+    train, test, purged = [], [], dict.fromkeys(("no_label", "label_overlap", "label_arrival_time", "embargo"), 0)
+    for row, (t, event, arrival, value) in enumerate(drawn):
+        if t >= place:
+            test += [row] if value is not None else []
+        elif train_size is not None and t < place - hours[train_size]:
+            pass
+        elif value is None:
+            purged["no_label"] += 1
+        elif event >= place:
+            purged["label_overlap"] += 1
+        elif arrival > place:
+            purged["label_arrival_time"] += 1
+        elif t > place - hours[embargo]:
+            purged["embargo"] += 1
+        else:
+            train.append(row)
+    assume(train and test)
+    split = al.split_at(frame, MOMENTS[place], embargo=embargo, train_size=train_size)
+    assert (split.train.to_list(), split.test.to_list(), split.purged) == (train, test, purged)
