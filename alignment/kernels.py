@@ -72,28 +72,42 @@ def scatter_rows(
 
 
 @jit
-def look_up(keys: Any, table_keys: Any, table_codes: Any, shift: int, start: int, stop: int, codes: Any) -> None:
-    """The code of each key by open addressing; -1 for a key that the table has not."""
-    mask = len(table_keys) - 1
-    for row in range(start, stop):
-        key = keys[row]
-        place = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
-        while table_codes[place] >= 0 and table_keys[place] != key:
-            place = (place + 1) & mask
-        codes[row] = table_codes[place]
+def _table_place(keys: Any, row: int, shift: int) -> int:
+    mixed = np.uint64(0)
+    for part in range(keys.shape[1]):
+        mixed = (mixed ^ np.uint64(keys[row, part])) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
 
 
 @jit
-def fill_table(keys: Any, shift: int, table_keys: Any, table_codes: Any) -> None:
-    """Enter each of `keys` with its number into an empty table for `look_up`."""
-    mask = len(table_keys) - 1
+def _same_key(keys: Any, row: int, other: Any, code: int) -> bool:
+    for part in range(keys.shape[1]):
+        if keys[row, part] != other[code, part]:
+            return False
+    return True
+
+
+@jit
+def fill_table(keys: Any, shift: int, table: Any) -> None:
+    """Enter the number of each of `keys` (words of 64 bits, one row per key) into an empty table for `look_up`."""
+    mask = len(table) - 1
     for code in range(len(keys)):
-        key = keys[code]
-        place = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
-        while table_codes[place] >= 0:
+        place = _table_place(keys, code, shift)
+        while table[place] >= 0:
             place = (place + 1) & mask
-        table_keys[place] = key
-        table_codes[place] = code
+        table[place] = code
+
+
+@jit
+def look_up(wanted: Any, keys: Any, shift: int, table: Any, start: int, stop: int, codes: Any) -> None:
+    """The number of each of `wanted` among `keys` by open addressing; -1 for one that is not there."""
+    mask = len(table) - 1
+    for row in range(start, stop):
+        place = _table_place(wanted, row, shift)
+        while table[place] >= 0 and not _same_key(wanted, row, keys, table[place]):
+            place = (place + 1) & mask
+        codes[row] = table[place]
 
 
 @jit
@@ -497,23 +511,27 @@ def _aggregate_window(
     Every aggregate is computed from the values in order, left to right (R8).
     """
     n = 0
-    total = 0.0
-    whole = column.dtype.type(0)
-    least = greatest = whole
-    for i in range(len(column)):
-        if state[i] == PRESENT:
-            x = column[i]
-            if n == 0:
-                least = greatest = x
-            buffer[n] = x
-            n += 1
-            total += float(x)
-            if integers:
-                whole += x
-            least = x if x < least else least
-            greatest = x if x > greatest else greatest
+    for i in range(len(state)):
+        n += state[i] == PRESENT
     if n == 0:
         return 0, False
+    if n == len(column):
+        buffer = column
+    else:
+        filled = 0
+        for i in range(len(column)):
+            buffer[filled] = column[i]
+            filled += state[i] == PRESENT
+    total = 0.0
+    whole = column.dtype.type(0)
+    least = greatest = buffer[0]
+    for i in range(n):
+        x = buffer[i]
+        total += float(x)
+        if integers:
+            whole += x
+        least = x if x < least else least
+        greatest = x if x > greatest else greatest
     nan = total != total and _has_nan(buffer, n)
     if not integers:
         whole = column.dtype.type(total)
@@ -607,7 +625,6 @@ def sweep(
     # the questions
     seen_until: Any,
     t: Any,
-    query_row: Any,
     kinds: Any,
     lows: Any,
     highs: Any,
@@ -656,7 +673,6 @@ def sweep(
         integers: Whether sums must fit in 64 bits.
         seen_until: min(t, as_of) of each question, ascending within an entity.
         t: Prediction time of each question.
-        query_row: Where each question's answers go.
         kinds: Per question kind: PICK, WINDOW, LAST_N, GRID, or EVERYTHING (all current rows, one question per entity).
         lows: Microseconds from t to the lowest event time; `NO_BOUND` for none. For GRID the step.
         highs: Microseconds from t to the highest event time.
@@ -669,7 +685,7 @@ def sweep(
         aggregate_kinds: SUM, MEAN, ...
         aggregate_shares: Share of a QUANTILE.
         aggregate_targets: Row of `picks` (FIRST, LAST) or of `exact`, `real`, `known`.
-        picks: Out: row numbers, or MISSING, RETRACTED, NULL, NAN. Of EVERYTHING one per slot, at its place in the layout.
+        picks: Out, per question, as all that follow: row numbers, or MISSING, RETRACTED, NULL, NAN. Of EVERYTHING one per slot, at its place in the layout.
         counts: Out: non-null values in a window.
         states: Out: `PRESENT`, `PRESENT_NULL`, `WITHDRAWN` or `NEVER` of a window.
         exact: Out: aggregates of the column's own type.
@@ -770,14 +786,13 @@ def sweep(
                     highest -= 1
 
             moment = t[q]
-            out = query_row[q]
             for k in range(questions):
                 kind = kinds[k]
                 target = targets[k]
                 if kind == GRID:
                     _fill_grid(
                         events, n_slots, current, state, lowest, top, highest, moment, lows[k], low_rows[k], bounds, q,
-                        parameter[k], picks, target, out, hints, 2 * k,
+                        parameter[k], picks, target, hints, 2 * k,
                     )
                     continue
                 if kind == EVERYTHING:
@@ -799,7 +814,7 @@ def sweep(
                 else:
                     lower = moment + lows[k]
                 if kind == PICK:
-                    picks[target, out] = _pick(events, current, state, lowest, top, highest, lower, end, parameter[k])
+                    picks[target, q] = _pick(events, current, state, lowest, top, highest, lower, end, parameter[k])
                 elif kind == LAST_N:
                     length = parameter[k]
                     filled = 0
@@ -807,10 +822,10 @@ def sweep(
                     while p >= lowest and filled < length and events[p] >= lower:
                         if current[p] >= 0:
                             filled += 1
-                            picks[target + length - filled, out] = current[p]
+                            picks[target + length - filled, q] = current[p]
                         p -= 1
                     if filled == 0 and _any_withdrawn(events, state, lowest, min(end - 1, top), lower):
-                        picks[target + length - 1, out] = RETRACTED
+                        picks[target + length - 1, q] = RETRACTED
                 else:
                     begin = 0
                     if lower != NO_BOUND:
@@ -824,28 +839,28 @@ def sweep(
                     elif has_values:
                         filled, nan = _aggregate_window(
                             events[a:b], column[a:b], state[a:b], buffer, integers, aggregate_kinds, aggregate_shares,
-                            aggregate_targets, low_k, high_k, out, exact, real, known, overflow,
+                            aggregate_targets, low_k, high_k, q, exact, real, known, overflow,
                         )
                     else:
                         for p in range(a, b):
                             filled += state[p] == PRESENT
-                    counts[target, out] = filled
+                    counts[target, q] = filled
                     if filled > 0:
-                        states[target, out] = PRESENT
+                        states[target, q] = PRESENT
                         for m in range(low_k, high_k):
                             if aggregate_kinds[m] == FIRST or aggregate_kinds[m] == LAST:
                                 up = aggregate_kinds[m] == FIRST
                                 p = a if up else b - 1
                                 while state[p] != PRESENT:
                                     p += 1 if up else -1
-                                picks[aggregate_targets[m], out] = NAN if nan else current[p]
+                                picks[aggregate_targets[m], q] = NAN if nan else current[p]
                     else:
                         for p in range(a, b):
                             there = there or state[p] == PRESENT_NULL
                         if there:
-                            states[target, out] = PRESENT_NULL
+                            states[target, q] = PRESENT_NULL
                         elif _any_withdrawn(events, state, lowest, min(end - 1, top), lower):
-                            states[target, out] = WITHDRAWN
+                            states[target, q] = WITHDRAWN
 
 
 @jit
@@ -894,7 +909,6 @@ def _fill_grid(
     length: int,
     picks: Any,
     target: int,
-    out: int,
     hints: Any,
     hint: int,
 ) -> None:
@@ -911,10 +925,10 @@ def _fill_grid(
         while p >= lowest and events[p] > lower and current[p] < 0:
             p -= 1
         if p >= lowest and events[p] > lower:
-            picks[target + length - 1 - g, out] = current[p]
+            picks[target + length - 1 - g, q] = current[p]
             filled = True
         while p >= lowest and events[p] > lower:
             p -= 1
         upper = lower
     if not filled and _any_withdrawn(events, state, lowest, min(newest, top), lower + 1):
-        picks[target + length - 1, out] = RETRACTED
+        picks[target + length - 1, q] = RETRACTED

@@ -22,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
 
 _LAST_INSTANT = np.iinfo(np.int64).max
+_INLINE_BYTES = 12
 _NO_EVENT = 1 << 62
 """Stands for the event of a retraction that names only its id; after every real event."""
 
@@ -94,34 +95,44 @@ def encode_entities(
     asked = spine.select(pl.col(s).cast(kind).alias(n) for s, kind, n in zip(spine_keys, types, names, strict=True))
     given = rows.select(pl.col(r).cast(kind).alias(n) for r, kind, n in zip(row_keys, types, names, strict=True))
     known = asked.unique().drop_nulls()
-    if len(names) == 1 and _is_int64(types[0]):
-        return known.height, *_encode_integers(known, asked, given, pool)
+    if len(names) == 1:
+        words = [_as_words(frame.to_series()) for frame in (known, asked, given)]
+        if all(found is not None for found in words):
+            return known.height, *_encode_words(words, asked.to_series(), pool)
     table = known.with_row_index("@code").with_columns(pl.col("@code").cast(pl.Int32))
     return known.height, _encode_by_join(asked, table, names), _encode_by_join(given, table, names)
 
 
-def _is_int64(kind: pl.DataType) -> bool:
+def _as_words(series: pl.Series) -> Ints | None:
+    """Keys as words of 64 bits, one row per key; None if they do not fit. Nulls are anything.
+
+    A text of at most 12 bytes is its Arrow view: length, then the bytes, padded with zeros.
+    """
+    kind = series.dtype
     small = kind.is_integer() and kind not in (pl.UInt64, pl.Int128, pl.UInt128)
-    return small or isinstance(kind, pl.Datetime | pl.Date | pl.Duration | pl.Time)
+    if small or isinstance(kind, pl.Datetime | pl.Date | pl.Duration | pl.Time):
+        return numbers(series.to_physical().cast(pl.Int64)).reshape(-1, 1)
+    if kind != pl.String or not len(series) or (series.str.len_bytes().max() or 0) > _INLINE_BYTES:
+        return None
+    views = series.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    return frozen(np.frombuffer(views.buffers()[1], np.int64).reshape(-1, 2)[views.offset : views.offset + len(views)])
 
 
-def _encode_integers(known: pl.DataFrame, asked: pl.DataFrame, given: pl.DataFrame, pool: Pool) -> tuple[Codes, Codes]:
+def _encode_words(words: Sequence[Ints | None], asked: pl.Series, pool: Pool) -> tuple[Codes, Codes]:
     from alignment import kernels
 
-    keys = numbers(known.to_series().to_physical().cast(pl.Int64))
-    bits = max(4, int(np.ceil(np.log2(max(1, len(keys)) * 2))))
-    table_keys, table_codes = np.zeros(1 << bits, np.int64), np.full(1 << bits, -1, np.int32)
-    kernels.fill_table(keys, 64 - bits, table_keys, table_codes)
-    found = []
-    for frame in (asked, given):
-        series = frame.to_series()
-        wanted = numbers(series.to_physical().cast(pl.Int64))
-        codes = np.empty(len(wanted), np.int32)
-        pool.over(len(wanted), lambda a, b, w=wanted, c=codes: kernels.look_up(w, table_keys, table_codes, 64 - bits, a, b, c))  # type: ignore[misc]
-        if series.null_count():
-            codes[series.is_null().to_numpy()] = -1
-        found.append(codes)
-    return found[0], found[1]
+    keys = words[0]
+    assert keys is not None
+    bits = max(4, (2 * len(keys)).bit_length())
+    table = np.full(1 << bits, -1, np.int32)
+    kernels.fill_table(keys, 64 - bits, table)
+    codes = [np.empty(len(wanted), np.int32) for wanted in words[1:] if wanted is not None]
+    for wanted, into in zip(words[1:], codes, strict=True):
+        assert wanted is not None
+        pool.over(len(into), lambda a, b, w=wanted, c=into: kernels.look_up(w, keys, 64 - bits, table, a, b, c))  # type: ignore[misc]
+    if asked.null_count():
+        codes[0][asked.is_null().to_numpy()] = -1
+    return codes[0], codes[1]
 
 
 def _encode_by_join(frame: pl.DataFrame, table: pl.DataFrame, names: list[str]) -> Codes:

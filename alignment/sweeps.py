@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ _TASKS_PER_THREAD = 8
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the kernel wrote, one column per spine row; see `kernels.sweep`."""
+    """What the kernel found, one column per spine row; see `kernels.sweep`."""
 
     picks: npt.NDArray[np.int32]
     counts: npt.NDArray[np.int32]
@@ -62,15 +63,17 @@ def run_sweep(
 
     values, valid, integers = _column(sweep, frame, place)
     picks, counts, aggregates = sweep.number()
-    answers = Answers(
-        np.full((picks, spine_rows), codes.MISSING, np.int32),
-        np.zeros((counts, spine_rows), np.int32),
-        np.zeros((counts, spine_rows), np.uint8),
-        np.empty((aggregates, spine_rows), values.dtype),
-        np.empty((aggregates, spine_rows), np.float64),
-        np.zeros((aggregates, spine_rows), np.uint8),
-    )
     questions = sweep.questions
+    everything = any(question.kind == codes.EVERYTHING for question in questions)
+    n = len(layout.rows) if everything else len(asked.t)
+    answers = Answers(
+        np.full((picks, n), codes.MISSING, np.int32),
+        np.zeros((counts, n), np.int32),
+        np.zeros((counts, n), np.uint8),
+        np.empty((aggregates, n), values.dtype),
+        np.empty((aggregates, n), np.float64),
+        np.zeros((aggregates, n), np.uint8),
+    )
     bounds = table_of_bounds(questions, asked.rows)
     overflow = np.zeros(1, np.int64)
     tasks, batches = cut_tasks(layout, asked, questions, pool)
@@ -79,7 +82,7 @@ def run_sweep(
         *(layout.issue_key, layout.key_start, layout.subjects, layout.slots, layout.retraction),
         *(layout.forecast, layout.with_id, sweep.first_only, codes.NO_BOUND if sweep.notice is None else sweep.notice),
         *(values, valid, len(values) > 0, integers),
-        *(_seen_until(asked.t, as_of_us, always=always), asked.t, asked.rows),
+        *(_seen_until(asked.t, as_of_us, always=always), asked.t),
         *(_ints(q.kind for q in questions), bounds.lows, bounds.highs, bounds.low_rows, bounds.high_rows, bounds.table),
         *(_ints(q.parameter for q in questions), _ints(q.target for q in questions)),
         np.cumsum([0] + [len(q.aggregates) for q in questions]).astype(np.int64),
@@ -94,7 +97,28 @@ def run_sweep(
             f"{place}: a sum of {sweep.column!r} does not fit in 64 bits",
             f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         )
-    return answers
+    return answers if everything else _in_spine_order(answers, asked, spine_rows, pool)
+
+
+def _in_spine_order(answers: Answers, asked: Questions, spine_rows: int, pool: Pool) -> Answers:
+    """The answers brought from the order of the questions to that of the spine, those of unknown entities included."""
+    rows = asked.rows
+    if len(rows) == spine_rows and (rows[1:] > rows[:-1]).all():
+        return answers
+    place = np.full(spine_rows, -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    unknown = np.flatnonzero(place < 0)
+    defaults = {"picks": codes.MISSING}
+    found = {item.name: np.empty((len(getattr(answers, item.name)), spine_rows), getattr(answers, item.name).dtype) for item in fields(answers)}
+
+    def move(name: str, row: int) -> None:
+        target = found[name][row]
+        if len(rows):
+            np.take(getattr(answers, name)[row], place, out=target, mode="clip")
+        target[unknown] = defaults.get(name, 0)
+
+    pool.run([partial(move, name, row) for name, array in found.items() for row in range(len(array))])
+    return Answers(**found)
 
 
 def cut_tasks(layout: Layout, asked: Questions, questions: list[Question], pool: Pool) -> tuple[Ints, list[tuple[int, int]]]:
