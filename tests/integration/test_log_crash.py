@@ -94,7 +94,9 @@ def check_log(log: ObservationLog, root: Path, names: list[str]) -> pl.DataFrame
 
 
 def run(root: Path, kills: int, seed: int) -> dict[str, int]:
-    log = create_log(root, "meters", entities=["meter"], schema={"meter": pl.String, "number": pl.Int64, "part": pl.Int64})
+    log = create_log(
+        root, "meters", entities=["meter"], schema={"meter": pl.String, "number": pl.Int64, "part": pl.Int64}
+    )
     chance = random.Random(seed)
     names = ["left", "right"]
     lost_acknowledgements = 0
