@@ -205,7 +205,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _score(key: str, value: float | None) -> str:
-    return f"{value:.3f}" if value is not None and key == "r2" else number(value)
+    return f"{round(value, 3) + 0.0:.3f}" if value is not None and key == "r2" else number(value)  # no -0.000
 
 
 def _size(report: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def _present(
             "row": layout.rows,
         }
     ).with_row_index("order")  # rows of an entity lie in order of arrival
-    last = arrived.lazy().filter(pl.col("issue") >= 0).group_by(of_key).agg(pl.all().sort_by("order").last())
+    last = arrived.lazy().filter(pl.col("issue") >= 0).group_by(of_key).agg(pl.all().last())
     # A retraction that names no issue withdraws all those of its event that came before it.
     withdrawn = (
         arrived.lazy().filter(pl.col("issue") < 0).group_by("entity", "subject").agg(until=pl.col("order").max())
