@@ -1,10 +1,16 @@
-"""Compilation: how kernels are compiled, and where the result is kept."""
+"""Compilation: how kernels are compiled, and where the result is kept.
+
+The result is kept beside the package, else in the user's cache, else in a temporary folder of the user's own, under the hash
+of all kernel sources: a function is never paired with an older version of one that it calls, which Numba's own check (the one
+file that a function is in) lets happen.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,43 +18,44 @@ import numba
 from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
+_PACKAGE = Path(__file__).parent
 
 
-def _choose_cache() -> bool:
-    """Keep compiled code beside the package or in the user's cache; failing both, in a temporary folder.
-
-    Numba looks at the first two by itself and fails where neither can be written.
-    """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return True
-    candidates = [Path(__file__).parent / "__pycache__", Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")]
-    if any(_writable(folder) for folder in candidates):
-        return True
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    fallback = Path(tempfile.gettempdir()) / f"asknown-kernels-{owner}"
-    try:
-        fallback.mkdir(mode=0o700, exist_ok=True)
-    except OSError:
-        return False
-    if not _writable(fallback) or (hasattr(os, "getuid") and fallback.stat().st_uid != os.getuid()):
-        return False
-    config.CACHE_DIR = str(fallback)
-    return True
+def _places() -> Iterator[Path]:
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    if given:
+        yield Path(given)
+        return
+    yield _PACKAGE / "__pycache__"
+    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asknown"
+    yield Path(tempfile.gettempdir()) / f"asknown-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME')}"
 
 
 def _writable(folder: Path) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            return True
+            return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
     except OSError:
         return False
 
 
-_CACHE = _choose_cache()
+def _folder() -> str | None:
+    sources = [_PACKAGE / "codes.py", *sorted((_PACKAGE / "kernels").glob("*.py"))]
+    stamp = hashlib.sha256(b"\0".join([numba.__version__.encode(), *(path.read_bytes() for path in sources)])).hexdigest()
+    found = (place / f"kernels-{stamp[:16]}" for place in _places() if _writable(place))
+    return next((str(folder) for folder in found), None)
+
+
+_FOLDER = _folder()
 
 
 def jit(function: F) -> F:
     """Compile `function` on first use: strict floating point, no interpreter lock, result kept on disk."""
-    compiled: F = numba.njit(nogil=True, cache=_CACHE, fastmath=False, error_model="numpy")(function)
+    theirs = config.CACHE_DIR
+    config.CACHE_DIR = _FOLDER or theirs
+    try:
+        compiled: F = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy")(function)
+    finally:
+        config.CACHE_DIR = theirs
     return compiled

@@ -199,7 +199,7 @@ def _arrays(flat: pl.Series, length: int) -> pl.Series:
     kind = pl.Array(flat.dtype, length)
     if not len(flat):
         return pl.Series([], dtype=kind)
-    if not isinstance(flat.dtype, pl.Array):
+    if not isinstance(flat.dtype, pl.Array | pl.List):
         return flat.reshape((-1, length))
     ends = pl.Series(np.arange(len(flat), dtype=np.int64) // length)
     return flat.to_frame("value").group_by(ends, maintain_order=True).agg("value").to_series(1).cast(kind)

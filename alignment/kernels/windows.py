@@ -1,0 +1,177 @@
+"""Aggregates of the values in one window, left to right (R8)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from alignment.codes import COUNT, FIRST, LAST, MAX, MEAN, MIN, PRESENT, QUANTILE, SLOPE, STD, SUM, VAR
+from alignment.jit import jit
+from alignment.kernels.sorting import merge_sort
+
+
+HOUR_US = 3_600_000_000.0
+
+@jit
+def _exact_sum_fits(buffer: Any, n: int) -> bool:
+    """Whether the integers sum to something that fits in 64 bits."""
+    high, low = np.int64(0), np.int64(0)
+    for i in range(n):
+        x = np.int64(buffer[i])
+        high += x >> 32
+        low += x & 0xFFFFFFFF
+    high += low >> 32
+    return -(1 << 31) <= high < (1 << 31)
+
+
+@jit
+def _quantile(values: Any, n: int, share: float) -> float:
+    place = (n - 1) * share
+    floor = math.floor(place)
+    part = place - floor
+    i = int(floor)
+    x = float(values[i])
+    if part == 0.0:
+        return x
+    return x + (float(values[i + 1]) - x) * part
+
+
+@jit
+def _slope(buffer: Any, moments: Any, n: int) -> float:
+    """Least squares slope per hour; NaN where it has none (told apart from a NaN among the values by the caller)."""
+    x_sum, y_sum = 0.0, 0.0
+    for i in range(n):
+        x_sum += (moments[i] - moments[0]) / HOUR_US
+        y_sum += float(buffer[i])
+    x_mean, y_mean = x_sum / n, y_sum / n
+    xy, xx = 0.0, 0.0
+    for i in range(n):
+        x = (moments[i] - moments[0]) / HOUR_US - x_mean
+        xy += x * (float(buffer[i]) - y_mean)
+        xx += x * x
+    return xy / xx
+
+
+@jit
+def _has_nan(buffer: Any, n: int) -> bool:
+    for i in range(n):
+        if buffer[i] != buffer[i]:
+            return True
+    return False
+
+
+@jit
+def _squares(buffer: Any, n: int, mean: float) -> float:
+    squares = 0.0
+    for x in buffer[:n]:
+        d = float(x) - mean
+        squares += d * d
+    return squares
+
+
+@jit
+def _moments(events: Any, state: Any, moments: Any) -> None:
+    """The event times of a window's values."""
+    filled = 0
+    for i in range(len(events)):
+        if state[i] == PRESENT:
+            moments[filled] = events[i]
+            filled += 1
+
+
+@jit
+def aggregate_window(
+    events: Any,
+    column: Any,
+    state: Any,
+    buffer: Any,
+    integers: bool,
+    kinds: Any,
+    shares: Any,
+    targets: Any,
+    low: int,
+    high: int,
+    out: int,
+    exact: Any,
+    real: Any,
+    known: Any,
+    overflow: Any,
+) -> tuple[int, bool]:
+    """Write the aggregates numbered `low` to `high` of the slots given; how many values there are, and whether one is NaN.
+
+    Every aggregate is computed from the values in order, left to right (R8).
+    """
+    n = 0
+    for i in range(len(state)):
+        n += state[i] == PRESENT
+    if n == 0:
+        return 0, False
+    if n == len(column):
+        buffer = column
+    else:
+        filled = 0
+        for i in range(len(column)):
+            buffer[filled] = column[i]
+            filled += state[i] == PRESENT
+    total = 0.0
+    whole = column.dtype.type(0)
+    least = greatest = buffer[0]
+    for i in range(n):
+        x = buffer[i]
+        total += float(x)
+        if integers:
+            whole += x
+        least = x if x < least else least
+        greatest = x if x > greatest else greatest
+    nan = total != total and _has_nan(buffer, n)
+    if not integers:
+        whole = column.dtype.type(total)
+    squares = -1.0
+    sorted_yet = False
+    ordered = buffer[:0]
+    for k in range(low, high):
+        kind = kinds[k]
+        if kind == COUNT or kind == FIRST or kind == LAST:
+            continue
+        target = targets[k]
+        known[target, out] = 1
+        if kind == SUM:
+            exact[target, out] = whole
+            if integers and abs(total) > 4e18 and not _exact_sum_fits(buffer, n):
+                overflow[0] = target + 1
+        elif kind == MEAN:
+            real[target, out] = total / n
+        elif kind == STD or kind == VAR:
+            if n < 2 and not nan:
+                known[target, out] = 0
+                continue
+            if squares == -1.0:
+                squares = _squares(buffer, n, total / n)
+            variance = np.nan if nan else squares / (n - 1)
+            real[target, out] = math.sqrt(variance) if kind == STD else variance
+        elif kind == MIN:
+            exact[target, out] = whole if nan else least
+        elif kind == MAX:
+            exact[target, out] = whole if nan else greatest
+        elif kind == QUANTILE:
+            if nan:
+                real[target, out] = np.nan
+                continue
+            if not sorted_yet:
+                ordered = buffer[:n].copy()
+                sorted_yet = True
+                merge_sort(ordered, np.empty(n, np.int32), np.empty(n, ordered.dtype), np.empty(n, np.int32))
+            real[target, out] = _quantile(ordered, n, shares[k])
+        elif kind == SLOPE:
+            if nan:
+                real[target, out] = np.nan
+                continue
+            moments = np.empty(n, np.int64)
+            _moments(events, state, moments)
+            if n < 2 or moments[0] == moments[n - 1]:
+                known[target, out] = 0
+                continue
+            real[target, out] = _slope(buffer, moments, n)
+    return n, nan
