@@ -162,7 +162,7 @@ def leak_report(
         as_of: When the naive table is read; None is the greatest arrival in the inputs. Nothing that arrived later counts.
         prediction_time: The spine's column of prediction times.
         positions: Log positions to answer at; None is each log's head now.
-        engine: `"local"` or `"duckdb"`.
+        engine: `"local"`; or `"duckdb"`, whose sums may differ in the last bit and then count as differing (R17).
         threads: How many threads; None for one per processor.
         test_from: T; None leaves the last three tenths of the labelled rows for the test.
         embargo: See `time_splits`.
