@@ -1,12 +1,13 @@
 """The command `asknown`: groups of commands, and what becomes of errors.
 
 Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 the answer is no, 2 the question was
-wrong (usage, definitions, data that break the rules), 3 something could not be reached.
+wrong (usage, definitions, data that break the rules), 3 something could not be reached; 70 a fault of asknown itself.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,7 +16,7 @@ import typer
 from alignment.errors import AlignmentError
 from ingestion.errors import IngestionError, LogNotFoundError
 from serving import cli_dataset, cli_leakage, cli_log, cli_quickstart, cli_upkeep
-from serving.errors import MissingExtraError, ServingError
+from serving.errors import MissingExtraError, NoLogsError, ServingError
 from serving.render import complain
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 NO: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+FAULT: Final = 70
 
 app = typer.Typer(
     name="asknown",
@@ -74,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return UNREACHABLE
     except (AlignmentError, IngestionError, ServingError) as error:
         complain(error, type(error).__name__)
-        return UNREACHABLE if isinstance(error, MissingExtraError) else USAGE
+        return UNREACHABLE if isinstance(error, MissingExtraError | NoLogsError) else USAGE
     except OSError as error:
         complain(error, "cannot be reached")
         return UNREACHABLE
@@ -85,5 +87,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
-    """Run the command line of this process."""
-    sys.exit(run())
+    """Run the command line of this process; a fault of asknown itself shows its traceback and exits with 70."""
+    try:
+        code = run()
+    except Exception:  # noqa: BLE001 - the last resort: exit code 1 would mean "no"
+        traceback.print_exc()
+        code = FAULT
+    sys.exit(code)

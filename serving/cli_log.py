@@ -13,9 +13,8 @@ import typer
 
 import alignment as al
 import ingestion
-from ingestion.errors import LogNotFoundError
 from serving import render
-from serving.errors import MissingExtraError, OptionError
+from serving.errors import MissingExtraError, NoLogsError, OptionError
 
 if TYPE_CHECKING:
     from ingestion import LogInfo, ObservationLog
@@ -109,30 +108,52 @@ def append(
     """Append Parquet files to a provider's log; the same file twice is appended once."""
     times = {"event_time": event_time, "arrival_time": arrival_time or None, "issue_time": issue_time}
     options = storage_options(storage_option)
-    names = [*words(entities), *words(key)]
-    if provider in ingestion.list_logs(root, storage_options=options):
-        names = ingestion.open_log(root, provider, storage_options=options).definition.key_columns
-    frames = [(path, read_batch(path, times, values=words(values), keys=names, zone=zone)) for path in files]
+    log = _existing(root, provider, options)
+    if log is None and entities is None:
+        raise OptionError(
+            f"{root!r} has no log of provider {provider!r} yet, and it is not said which columns name the entity",
+            "say it: --entities station, or --entities '' for one series",
+        )
+    keys = [*words(entities), *words(key)] if log is None else log.definition.key_columns
+
+    def batch(path: Path) -> tuple[pl.DataFrame, str]:
+        return read_batch(path, times, values=words(values), keys=keys, zone=zone)
+
     if dry_run:
-        rows = [
-            {"file": str(path), "rows": frame.height, "columns": frame.columns, "batch": name}
-            for path, (frame, name) in frames
-        ]
-        _print(rows, as_json=as_json)
+        _print([_would_append(path, *batch(path)) for path in files], as_json=as_json)
         return
-    log = _log_for_append(root, provider, entities=entities, kind=kind, key=key, options=options)
+    if log is None:
+        log = ingestion.create_log(
+            root,
+            provider,
+            entities=words(entities),
+            kind=kind.value,
+            key=words(key) or None,
+            storage_options=options,
+            exist_ok=True,
+        )
     rule = al.FixedDelay(delay) if delay is not None else None
     reports = []
-    with render.progress("append", total=len(frames)) as bar:
-        for _, (frame, batch_id) in frames:
-            report = log.append(frame, batch_id=batch_id, backfill=backfill, delay=rule, evolve=evolve)
-            reports.append(report)
+    with render.progress("append", total=len(files)) as bar:
+        for path in files:
+            frame, batch_id = batch(path)
+            reports.append(log.append(frame, batch_id=batch_id, backfill=backfill, delay=rule, evolve=evolve))
             bar.advance(bar.task_ids[0])
     if as_json:
         render.as_json([report.to_dict() for report in reports])
     else:
         for report in reports:
             typer.echo(str(report))
+
+
+def _would_append(path: Path, frame: pl.DataFrame, batch_id: str) -> dict[str, Any]:
+    return {"file": str(path), "rows": frame.height, "columns": frame.columns, "batch": batch_id}
+
+
+def _existing(root: str, provider: str, options: dict[str, str] | None) -> ObservationLog | None:
+    if provider not in ingestion.list_logs(root, storage_options=options):
+        return None
+    return ingestion.open_log(root, provider, storage_options=options)
 
 
 def read_batch(
@@ -194,22 +215,6 @@ def words(text: str | None) -> list[str]:
     return [word.strip() for word in (text or "").split(",") if word.strip()]
 
 
-def _log_for_append(
-    root: str, provider: str, *, entities: str | None, kind: Kind, key: str | None, options: dict[str, str] | None
-) -> ObservationLog:
-    if entities is None:
-        return ingestion.open_log(root, provider, storage_options=options)
-    return ingestion.create_log(
-        root,
-        provider,
-        entities=words(entities),
-        kind=kind.value,
-        key=words(key) or None,
-        storage_options=options,
-        exist_ok=True,
-    )
-
-
 @app.command()
 def info(
     root: Root,
@@ -221,7 +226,7 @@ def info(
     options = storage_options(storage_option)
     names = [provider] if provider else ingestion.list_logs(root, storage_options=options)
     if not names:
-        raise LogNotFoundError(root, "any")
+        raise NoLogsError(root)
     found = [ingestion.open_log(root, name, storage_options=options).info() for name in names]
     if as_json:
         render.as_json([report.to_dict() for report in found])

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import alignment as al
+from alignment.errors import AlignmentError
+from ingestion.errors import IngestionError
 from serving.errors import DeclarationError
 
 _EXAMPLE = 'views = [al.FeatureView("weather", ...)]'
@@ -52,6 +55,8 @@ def read_declarations(path: Path) -> Declarations:
 
     Raises:
         DeclarationError: If there is no such file, it fails, or it has no list `views`.
+        AlignmentError: What a declaration in the file is refused for.
+        IngestionError: What opening a log in the file is refused for.
     """
     if not path.is_file():
         raise DeclarationError(str(path), "there is no such file", f"write one that says: {_EXAMPLE}")
@@ -61,6 +66,12 @@ def read_declarations(path: Path) -> Declarations:
         names = runpy.run_path(str(path), run_name="__views__")
     except SyntaxError as error:
         raise DeclarationError(str(path), f"line {error.lineno}: {error.msg}", "correct the line") from error
+    except (AlignmentError, IngestionError):
+        raise
+    except Exception as error:
+        raise DeclarationError(
+            str(path), f"line {_line(error, path)}: {type(error).__name__}: {error}", f"run it by itself: python {path}"
+        ) from error
     finally:
         sys.path.remove(folder)
     views = names.get("views")
@@ -69,3 +80,9 @@ def read_declarations(path: Path) -> Declarations:
     if not isinstance(views, Sequence) or not views or not all(isinstance(view, al.FeatureView) for view in views):
         raise DeclarationError(str(path), "it has no list of views called 'views'", f"add a line such as: {_EXAMPLE}")
     return Declarations(path=path, views=list(views), label=names.get("label"), spine=names.get("spine"))
+
+
+def _line(error: Exception, path: Path) -> int | None:
+    """The last line of the views file itself that the error came through."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return frames[-1].lineno if frames else None

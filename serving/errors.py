@@ -3,6 +3,7 @@
 ServingError
 ├── DeclarationError     a views file cannot be read or declares nothing
 ├── MissingExtraError    a library that an extra brings is not installed
+├── NoLogsError          there are no logs at an address
 └── OptionError          options of a command do not fit each other
 """
 
@@ -45,6 +46,18 @@ class MissingExtraError(ServingError):
     def __init__(self, library: str, extra: str, purpose: str) -> None:
         self.extra = extra
         super().__init__(f"{purpose} needs {library}, which is not installed", f"pip install 'asknown[{extra}]'")
+
+
+class NoLogsError(ServingError):
+    """There are no logs at an address.
+
+    Attributes:
+        root: The folder or address.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        super().__init__(f"there are no logs at {root!r}", f"asknown log append {root} PROVIDER FILE --entities COLUMN")
 
 
 class OptionError(ServingError):

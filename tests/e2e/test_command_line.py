@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from serving.cli import run
+from serving.cli import main, run
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 VIEWS = """
@@ -217,9 +217,30 @@ def test_profile_prints_json_and_draws(logged: Path, capsys: pytest.CaptureFixtu
             ["log", "info", "nowhere"],
             3,
             (
-                "LogNotFoundError: 'nowhere' has no log of provider 'any'\n\nhint: make it first: "
-                'create_log("nowhere", "any", entities=["..."]).\n'
+                "NoLogsError: there are no logs at 'nowhere'\n\n"
+                "hint: asknown log append nowhere PROVIDER FILE --entities COLUMN\n"
             ),
+        ),
+        (
+            ["log", "append", "logs", "new", "readings.parquet"],
+            2,
+            (
+                "OptionError: 'logs' has no log of provider 'new' yet, and it is not said which columns name the entity\n\n"
+                "hint: say it: --entities station, or --entities '' for one series\n"
+            ),
+        ),
+        (
+            ["dataset", "build", "failing.py", "sets/one"],
+            2,
+            (
+                "DeclarationError: failing.py: line 2: ZeroDivisionError: division by zero\n\n"
+                "hint: run it by itself: python failing.py\n"
+            ),
+        ),
+        (
+            ["dataset", "build", "refused.py", "sets/one"],
+            2,
+            None,
         ),
         (
             ["log", "snapshot", "logs", "mast", "yesterday"],
@@ -281,13 +302,33 @@ def test_profile_prints_json_and_draws(logged: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_what_is_wrong_is_said_on_standard_error(
-    arguments: list[str], code: int, complaint: str, logged: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], code: int, complaint: str | None, logged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty.py").write_text("")
     Path("broken.py").write_text("views = [(\n")
     Path("no_spine.py").write_text(VIEWS.partition("spine =")[0])
+    Path("failing.py").write_text("one = 1\nviews = one / 0\n")
+    Path("refused.py").write_text("import alignment as al\nviews = [al.latest('temp', max_event_age='soon')]\n")
     assert run(arguments) == code
-    assert capsys.readouterr() == ("", complaint.replace("FOLDER", str(logged)))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    if complaint is None:  # the text is pinned where the error is made
+        assert captured.err.startswith("DurationError: ")
+    else:
+        assert captured.err == complaint.replace("FOLDER", str(logged))
+
+
+def test_a_fault_of_asknown_itself_exits_with_70(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> int:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("serving.cli.run", fail)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 70
+    assert "RuntimeError: a fault" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_cannot_be_reached(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
