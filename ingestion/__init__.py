@@ -1,6 +1,5 @@
 """Data in: the observation log, its positions, and what keeps it whole."""
 
-from ingestion.batch import DelayRule
 from ingestion.compaction import CompactionReport
 from ingestion.datasets import Holding, register_dataset, registered_datasets
 from ingestion.definition import ProviderDefinition
@@ -42,7 +41,6 @@ __all__ = [
     "list_logs",
     "ObservationLog",
     "ProviderDefinition",
-    "DelayRule",
     "Clock",
     "system_clock",
     # data sets, erasure

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import polars as pl
 import polars.selectors as cs
 
+from alignment import DelayRule
 from ingestion.definition import SYSTEM_NAMES, ProviderDefinition
 from ingestion.errors import (
     BatchError,
@@ -28,21 +28,6 @@ Arrivals = Literal["stamp", "given", "backfill"]
 ROW, OWN_ISSUE = "__row", "__own_issue"
 _NOT_GIVEN = ("log_sequence", "batch_id", "record_kind", "record_detail")
 _KINDS = ("measured", "declared", "modelled")
-
-
-@runtime_checkable
-class DelayRule(Protocol):
-    """A rule that says how late rows were, such as `alignment.FixedDelay("45m")`."""
-
-    @property
-    def arrival_kind(self) -> str:
-        """`"declared"` or `"modelled"`."""
-        ...
-
-    @property
-    def arrival_times(self) -> Callable[[pl.DataFrame], pl.Series]:
-        """A function from rows to their arrivals, row by row."""
-        ...
 
 
 @dataclass(slots=True)

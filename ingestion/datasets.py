@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -80,14 +81,18 @@ def erase_from_dataset(
     """
     if not manifest_path.exists():
         return None
+    text = manifest_path.read_text(encoding="utf-8")
+    manifest = json.loads(text)
+    renames = _entity_maps(manifest)
     rows = 0
     for path in sorted(manifest_path.parent.glob("*.parquet")):
-        rows += _erase_from_file(path, entity)
-    text = manifest_path.read_text(encoding="utf-8")
+        rows += _erase_from_file(path, entity, renames)
     named = any(json.dumps(value) in text for value in entity.values() if isinstance(value, str))
     note = "the manifest's own text names the entity; write it anew" if named else ""
     if rows:
-        manifest = json.loads(text)
+        data = manifest_path.parent / str(manifest.get("data", ""))
+        if "data_sha256" in manifest and data.is_file():
+            manifest["data_sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
         manifest.setdefault("erasures", []).append(
             {"erased_time": now.isoformat(), "rows": rows, "entity_hash": entity_hash}
         )
@@ -95,12 +100,29 @@ def erase_from_dataset(
     return Holding(place="data set", address=str(manifest_path), rows=rows, note=note) if rows or named else None
 
 
-def _erase_from_file(path: Path, entity: Mapping[str, Any]) -> int:
-    schema = pl.read_parquet_schema(path)
-    if not set(entity) <= set(schema):
-        return 0
+def _entity_maps(manifest: Any) -> list[tuple[str, str]]:
+    """Every (name in the data set, name in the log) that a manifest's definitions rename by."""
+    if isinstance(manifest, list):
+        return [pair for inner in manifest for pair in _entity_maps(inner)]
+    if not isinstance(manifest, dict):
+        return []
+    own = manifest.get("entity_map")
+    pairs = list(own.items()) if isinstance(own, dict) else []
+    return pairs + [pair for inner in manifest.values() for pair in _entity_maps(inner)]
+
+
+def _erase_from_file(path: Path, entity: Mapping[str, Any], renames: list[tuple[str, str]]) -> int:
     frame = pl.read_parquet(path)
-    kept = frame.filter(~matches(entity, frame.schema))
+    names = [
+        [name for name in {column, *(ours for ours, theirs in renames if theirs == column)} if name in frame.columns]
+        for column in entity
+    ]
+    if not all(names):
+        return 0
+    held = [
+        matches(dict(zip(chosen, entity.values(), strict=True)), frame.schema) for chosen in itertools.product(*names)
+    ]
+    kept = frame.filter(~pl.any_horizontal(held))
     if kept.height == frame.height:
         return 0
     draft = path.with_name(f".{path.name}.{os.getpid()}")

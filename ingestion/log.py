@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 from deltalake.exceptions import DeltaError
 
+from alignment import DelayRule
 from ingestion.append import ROWS_PER_FILE, append_batch
-from ingestion.batch import Arrivals, DelayRule, prepare_batch, read_frame
+from ingestion.batch import Arrivals, prepare_batch, read_frame
 from ingestion.compaction import CompactionReport, compact
 from ingestion.datasets import register_dataset
 from ingestion.definition import Kind, OnBadRow, ProviderDefinition

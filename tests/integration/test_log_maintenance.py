@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -144,8 +145,10 @@ def test_erasure_leaves_no_byte_of_the_entity_and_no_other_answer_changes(tmp_pa
     log.compact()  # older versions stay on disk, with the entity in them
     data = tmp_path / "training"
     data.mkdir()
-    log.scan().collect().write_parquet(data / "part-0.parquet")
-    (data / "manifest.json").write_text(json.dumps({"rows": 24}))
+    log.scan().rename({"person": "visitor"}).collect().write_parquet(data / "part-0.parquet")
+    definitions = {"views": [{"name": "visits", "entity_map": {"visitor": "person"}}]}
+    manifest = {"rows": 24, "data": "part-0.parquet", "data_sha256": "old", "definitions": definitions}
+    (data / "manifest.json").write_text(json.dumps(manifest))
     register_dataset(root, data / "manifest.json")
     register_dataset(root, data / "manifest.json")
 
@@ -175,8 +178,10 @@ def test_erasure_leaves_no_byte_of_the_entity_and_no_other_answer_changes(tmp_pa
     (removal,) = reopened.removals()
     assert removal.kind == "erased"
     assert removal.log_sequences.rows() == [(n, n) for n in range(0, 24, 4)]
-    assert json.loads((data / "manifest.json").read_text())["erasures"][0]["rows"] == 6
-    assert pl.read_parquet(data / "part-0.parquet")["person"].unique().sort().to_list() == ["bob", "carol"]
+    noted = json.loads((data / "manifest.json").read_text())
+    assert noted["erasures"][0]["rows"] == 6
+    assert noted["data_sha256"] == hashlib.sha256((data / "part-0.parquet").read_bytes()).hexdigest()
+    assert pl.read_parquet(data / "part-0.parquet")["visitor"].unique().sort().to_list() == ["bob", "carol"]
     # again: nothing is left, and the answer says so
     assert log.erase({"person": "person-seventeen"}).rows == 0
     # what is older than the erasure cannot be read any more
