@@ -93,10 +93,12 @@ def data_set(recipe: Recipe, folder: Path) -> DataSet:
     """Files of `recipe`, made when they are not there.
 
     Up to a million rows everything is checked; beyond, 5,000 spine rows (fewer for very long histories, since the
-    reference looks at every row of an entity) of 50 entities, the first and the last among them.
+    reference looks at every row of an entity before it picks) of 50 entities, the first and the last among them; of a heavy
+    entity 20 spine rows.
     """
     home = folder / f"{recipe.rows}-{recipe.keys}-{recipe.order}-{recipe.digest()}"
-    big, partly = recipe.rows > CHUNK, recipe.rows > 1_000_000
+    big = recipe.rows > CHUNK
+    partly = recipe.rows > 1_000_000 or recipe.heavy != "none"
     observations = home / ("observations" if big else "observations.parquet")
     spine = home / "spine.parquet"
     made = DataSet(

@@ -21,7 +21,7 @@ class Question:
         minutes: For `windows`: the length; events in `(t - length, t]`.
         as_of: For `snapshot`: an ISO instant in UTC.
         log: For `training_set`: a folder that holds the same observations as an observation log.
-        output: For `training_set`: the Parquet file to write.
+        output: For `training_set`: the folder to write to.
         from_disk: Whether reading the observations belongs to the time.
     """
 

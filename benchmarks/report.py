@@ -66,15 +66,25 @@ def print_report(report: Report, console: Console) -> None:
 def _comparison_table(comparison: Comparison) -> Table:
     ours = comparison.results.get("asknown_join")
     table = Table(title=comparison.title, title_justify="left", title_style="bold")
-    for heading in ("contender", "wall s", "cpu s", "kernel s", "loaded GiB", "peak GiB", "asknown / it", "answer"):
+    for heading in (
+        "contender",
+        "wall s",
+        "cpu s",
+        "kernel s",
+        "loaded GiB",
+        "peak GiB",
+        "asknown / it",
+        "by cpu",
+        "answer",
+    ):
         table.add_column(heading, justify="left" if heading in {"contender", "answer"} else "right")
     for result in comparison.results.values():
         ratio = comparison.ratio("asknown_join", result.contender) if ours else float("nan")
-        table.add_row(*_cells(result, ratio))
+        table.add_row(*_cells(result, ratio, ours.cpu / result.cpu if ours else float("nan")))
     return table
 
 
-def _cells(result: Result, ratio: float) -> list[str]:
+def _cells(result: Result, ratio: float, by_cpu: float) -> list[str]:
     answer = result.problem or (str(result.verdict) if result.verdict else "not checked")
     if result.verdict and result.verdict.wrong and result.claim != "exact":
         answer += f" - {result.claim}"
@@ -86,6 +96,7 @@ def _cells(result: Result, ratio: float) -> list[str]:
         _figure(result.loaded_bytes / 2**30, 2) if result.loaded_bytes else "-",
         _figure(result.peak_bytes / 2**30, 2) if result.peak_bytes else "-",
         _figure(ratio, 3),
+        _figure(by_cpu, 3),
         answer,
     ]
 

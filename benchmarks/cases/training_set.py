@@ -13,6 +13,7 @@ from benchmarks.bench import Bench, ask_latest
 from benchmarks.data import DataSet
 from benchmarks.report import Report, Target
 
+BATCH = 1_000_000
 TITLE = "training set: log on disk -> Parquet on disk, 20 features"
 
 
@@ -21,7 +22,7 @@ def run(bench: Bench) -> Report:
     size = bench.size("L", "M")
     _, data = bench.data(size)
     with tempfile.TemporaryDirectory() as folder:
-        question = ask_latest(data, kind="training_set", output=str(Path(folder) / "set.parquet"), from_disk=True)
+        question = ask_latest(data, kind="training_set", output=folder, from_disk=True)
         if "asknown_join" not in bench.without:
             question = replace(question, log=str(_log(data)))
         comparison = bench.compare(f"training set {size}", question, data, ["polars_asof", "asknown_join"])
@@ -31,12 +32,16 @@ def run(bench: Bench) -> Report:
 
 
 def _log(data: DataSet) -> Path:
-    """The same observations as an observation log, kept beside the data."""
+    """The folder that holds the same observations as the log `observations`, made once and kept beside the data."""
     import ingestion
 
     home = data.spine.parent / "log"
     if not home.exists():
         scratch = home.with_name("log.part")
         shutil.rmtree(scratch, ignore_errors=True)
-        raise NotImplementedError(str((ingestion, pl, scratch)))
+        log = ingestion.create_log(scratch, "observations", entities=list(data.entities))
+        rows = pl.read_parquet(data.observations).drop("log_sequence")
+        for number, start in enumerate(range(0, rows.height, BATCH)):
+            log.append(rows[start : start + BATCH], batch_id=f"batch-{number}")
+        scratch.rename(home)
     return home

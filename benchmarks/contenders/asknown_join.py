@@ -35,15 +35,15 @@ def run(loaded: Any) -> Any:
     from alignment.engines.local import Timings
 
     question, frame, spine = loaded
-    timings = Timings()
     if question.kind == "training_set":
-        return question, _training_set(question, timings), timings
+        return question, _training_set(question), None
     path = str(frame / "*.parquet" if frame.is_dir() else frame) if isinstance(frame, Path) else frame
     observations = al.Observations(path, entities=list(question.entities))
     if question.kind == "snapshot":
         rows = al.snapshot(observations, datetime.fromisoformat(question.as_of))
         return question, rows, None
     view = al.FeatureView(name="o", observations=observations, features=_features(question))
+    timings = Timings()
     return question, al.point_in_time_join(spine, [view], timings=timings), timings
 
 
@@ -70,15 +70,15 @@ def twenty_features() -> list[Any]:
     ]
 
 
-def _training_set(question: Question, timings: Any) -> str:
+def _training_set(question: Question) -> str:
+    """A data set with its manifest, hashes and registration: what `asknown dataset build` does."""
     import alignment as al
     import ingestion
 
-    log = ingestion.open_log(question.log)
+    log = ingestion.open_log(question.log, "observations")
     view = al.FeatureView(name="o", observations=log, features=twenty_features())
-    answer = al.point_in_time_join(pl.read_parquet(question.spine), [view], timings=timings)
-    answer.write_parquet(question.output)
-    return question.output
+    made = al.build_dataset(pl.read_parquet(question.spine), [view])
+    return str(made.write(Path(question.output) / "asknown").parent / "data.parquet")
 
 
 def write(answer: Any, path: Path) -> None:

@@ -82,7 +82,7 @@ AGGREGATES = {
 def load(question: Question) -> tuple[duckdb.DuckDBPyConnection, str]:
     """A connection that holds both tables in memory, and the statement."""
     connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET memory_limit = '8GB'")
     source = question.observations + ("/*.parquet" if Path(question.observations).is_dir() else "")
     connection.execute(f"CREATE TABLE observations AS SELECT * FROM read_parquet('{source}')")
     if question.spine:

@@ -39,8 +39,9 @@ def run(loaded: tuple[Question, pl.LazyFrame, pl.LazyFrame]) -> Any:
         .sort("row")
     )
     if question.kind == "training_set":
-        joined.drop("event_time", strict=False).collect().write_parquet(question.output)
-        return question.output
+        target = f"{question.output}/polars.parquet"
+        joined.drop("event_time", strict=False).collect().write_parquet(target, compression_level=1)
+        return target
     return joined.select("row", *question.columns).collect()
 
 
