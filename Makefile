@@ -73,4 +73,4 @@ soak: $(STAMP)  ## Run the long fault and parity tests at full count (SOAK=0.1 f
 
 clean:  ## Remove what was built; keeps .venv.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find alignment ingestion serving tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find alignment ingestion serving tests benchmarks -name .environments -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
