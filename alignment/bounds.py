@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from alignment.durations import ZERO, Duration
-from alignment.features import Feature, Forecast, Lag, Sequence_, Window
-from alignment.wallclock import Instants, local_midnight, shift_days
+from alignment.durations import DAY_US, ZERO, Duration
+from alignment.features import Feature, Forecast, Lag, SequenceOf, Window
+from alignment.wallclock import Instants, local_midnight, shift_days, to_instants, to_local
 
 Bound = int | Instants
 """Microseconds to add to t, or absolute instants, one per spine row."""
 
 
 def shifted(t: Instants, zone: str | None, *steps: tuple[int, Duration]) -> Bound:
-    """t moved by durations, each with a sign: calendar days first, elapsed time after.
+    """Prediction times moved by durations, each with a sign: calendar days first, elapsed time after.
 
     Args:
         t: Prediction times, UTC microseconds.
@@ -32,7 +32,7 @@ def shifted(t: Instants, zone: str | None, *steps: tuple[int, Duration]) -> Boun
     days = sum(sign * step.days for sign, step in steps)
     elapsed = sum(sign * step.elapsed_us for sign, step in steps)
     if zone is None or not days:
-        return days * 86_400_000_000 + elapsed
+        return days * DAY_US + elapsed
     return shift_days(t, days, zone) + elapsed
 
 
@@ -56,7 +56,7 @@ def feature_range(feature: Feature, t: Instants, zone: str | None) -> tuple[Boun
         return plus(lower, 1), shifted(t, zone, (-1, feature.offset))
     if isinstance(feature, Forecast):
         return shifted(t, zone, (1, feature.lead), (-1, feature.tolerance)), shifted(t, zone, (1, feature.lead))
-    if isinstance(feature, Sequence_) and feature.max_span is not None:
+    if isinstance(feature, SequenceOf) and feature.max_span is not None:
         return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0
     return None, 0
 
@@ -67,15 +67,14 @@ def age_floor(limit: Duration, t: Instants, zone: str | None) -> Instants:
     return bound if isinstance(bound, np.ndarray) else t + bound
 
 
-def grid_points(feature: Sequence_, t: Instants, zone: str | None) -> Instants:
+def grid_points(feature: SequenceOf, t: Instants, zone: str | None) -> Instants:
     """The ends of a sequence's slots, newest first, and one more: shape (length + 1, rows) (R11).
 
     Without a zone grid points are multiples of the step from 1970-01-01 UTC. With one they restart at each local
     midnight: steps below a day are elapsed time from it, steps in days are local midnights that many days apart, counted
     from 1970-01-01 local. A slot reaches back to the grid point before it.
     """
-    step = feature.step
-    assert step is not None
+    step = feature.step or ZERO
     points = np.empty((feature.length + 1, len(t)), dtype=np.int64)
     for slot in range(feature.length + 1):
         before = t if slot == 0 else points[slot - 1] - 1
@@ -90,9 +89,6 @@ def _grid_point(t: Instants, step: Duration, zone: str | None) -> Instants:
     midnight = local_midnight(t, zone)
     if not step.days:
         return midnight + (t - midnight) // step.elapsed_us * step.elapsed_us
-    from alignment.durations import DAY_US
-    from alignment.wallclock import to_instants, to_local
-
     day = to_local(t, zone) // DAY_US
     day -= day % step.days
     return to_instants(day * DAY_US, zone)

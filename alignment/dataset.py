@@ -28,7 +28,8 @@ from alignment.hashing import frame_hash
 from alignment.join import Positions, check_views, point_in_time_join, provisional
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
-from alignment.observations import FrameLike, Observations, summarize
+from alignment.observations import FrameLike, Observations
+from alignment.rows import summarize
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.views import FeatureView
 
@@ -69,7 +70,9 @@ class Dataset:
         folder = Path(path)
         target = folder / MANIFEST
         if target.exists() and json.loads(target.read_text())["content_hash"] != self.manifest["content_hash"]:
-            raise DatasetError(f"{folder} holds another data set", "write to a new folder; data sets are not overwritten.")
+            raise DatasetError(
+                f"{folder} holds another data set", "write to a new folder; data sets are not overwritten."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self.frame.write_parquet(folder / DATA, compression="zstd", compression_level=1)
         manifest = self.manifest | {"data": DATA, "data_sha256": file_sha256(folder / DATA)}
@@ -131,6 +134,7 @@ def build_dataset(
 
     Raises:
         AlignmentError: See `point_in_time_join` and `label`.
+        DuplicateColumnError: If a label column has the name of another.
         DatasetError: If there is no observation and `as_of` is not given.
 
     Example:
@@ -139,9 +143,14 @@ def build_dataset(
         >>> from alignment.spine import make_spine
         >>> def at(hour, minute=0):
         ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
-        >>> frame = pl.DataFrame({
-        ...     "site": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "load_kw": [3.5, 4.0],
-        ... })
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "site": ["a", "a"],
+        ...         "event_time": [at(10), at(11)],
+        ...         "arrival_time": [at(10, 40), at(11, 40)],
+        ...         "load_kw": [3.5, 4.0],
+        ...     }
+        ... )
         >>> view = FeatureView("meter", ["site"], frame, [latest("load_kw")])
         >>> dataset = build_dataset(
         ...     make_spine({"site": ["a"]}, at(10), at(12), "1h"), [view], label=make_label("load_kw", horizon="1h")
@@ -168,10 +177,14 @@ def build_dataset(
     if label is not None:
         for name in label.columns:
             if name in frame.columns:
-                raise DuplicateColumnError(f"the result has two columns {name!r}", "name the label, e.g. al.label(..., name='target').")
+                raise DuplicateColumnError(
+                    f"the result has two columns {name!r}", "name the label, e.g. al.label(..., name='target')."
+                )
         check_spine(asked.frame, label_source(label, views)[1], prediction_time)
         frame = frame.hstack(
-            evaluate_label(label, asked, views, as_of_us=as_of_us, position=at[home or "@label"], threads=threads).get_columns()
+            evaluate_label(
+                label, asked, views, as_of_us=as_of_us, position=at[home or "@label"], threads=threads
+            ).get_columns()
         )
     frame = frame.with_columns(provisional(asked, views, as_of_us))
     definitions: dict[str, Any] = {"views": [describe_view(view) for view in views]}
@@ -185,7 +198,8 @@ def build_dataset(
         "engine": engine,
         "spine": {"rows": asked.frame.height, "columns": asked.frame.columns, "hash": frame_hash(asked.frame)},
         "inputs": {
-            name: {"source": _describe_source(rows), "position": at[name]} | summaries[name].to_dict() for name, rows in rows_of.items()
+            name: {"source": _describe_source(rows), "position": at[name]} | summaries[name].to_dict()
+            for name, rows in rows_of.items()
         },
         "definitions": definitions,
         "definition_hash": definition_hash(definitions),
@@ -216,7 +230,10 @@ def rebuild(
         DatasetError: If the manifest is of another format, or an input is not given.
     """
     if manifest.get("format") != FORMAT:
-        raise DatasetError(f"the manifest has format {manifest.get('format')!r}, and this version reads {FORMAT}", "use the version that wrote it.")
+        raise DatasetError(
+            f"the manifest has format {manifest.get('format')!r}, and this version reads {FORMAT}",
+            "use the version that wrote it.",
+        )
     for name in manifest["inputs"]:
         if name not in frames:
             raise DatasetError(f"the observations of {name!r} are not given", f"pass frames={{{name!r}: ...}}.")
@@ -287,7 +304,10 @@ def _describe_source(rows: Observations) -> dict[str, Any]:
     if rows.source is not None:
         return {"log": rows.source.provider, "address": str(getattr(rows.source, "address", ""))}
     if isinstance(rows.frame, str | Path):
-        return {"path": str(rows.frame), "sha256": file_sha256(Path(rows.frame)) if Path(rows.frame).is_file() else None}
+        return {
+            "path": str(rows.frame),
+            "sha256": file_sha256(Path(rows.frame)) if Path(rows.frame).is_file() else None,
+        }
     return {"frame": type(rows.frame).__name__}
 
 

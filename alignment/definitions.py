@@ -15,7 +15,7 @@ import polars as pl
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule
 from alignment.durations import Duration, parse_duration
 from alignment.errors import DatasetError
-from alignment.features import Age, Feature, Forecast, Lag, Latest, Sequence_, Window
+from alignment.features import Age, Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.labels import Label
 from alignment.observations import FrameLike, Observations
 from alignment.views import FeatureView
@@ -25,7 +25,7 @@ _FEATURES: dict[str, type[Feature]] = {
     "lag": Lag,
     "window": Window,
     "forecast": Forecast,
-    "sequence": Sequence_,
+    "sequence": SequenceOf,
     "age": Age,
 }
 _KINDS = {cls: kind for kind, cls in _FEATURES.items()}
@@ -50,7 +50,9 @@ def read_feature(described: Mapping[str, Any]) -> Feature:
     """
     kind = described["feature"]
     if kind not in _FEATURES:
-        raise DatasetError(f"the manifest has a feature of kind {kind!r}, which this version does not know", "use a newer asknown.")
+        raise DatasetError(
+            f"the manifest has a feature of kind {kind!r}, which this version does not know", "use a newer asknown."
+        )
     cls = _FEATURES[kind]
     values: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
@@ -115,7 +117,11 @@ def describe_view(view: FeatureView) -> dict[str, Any]:
 
 def read_view(described: Mapping[str, Any], frame: FrameLike) -> FeatureView:
     """The view that `describe_view` described, over `frame`."""
-    options = {name: described[name] for name in ("max_event_age", "max_arrival_age", "max_issue_age", "zone", "entity_map") if name in described}
+    options = {
+        name: described[name]
+        for name in ("max_event_age", "max_arrival_age", "max_issue_age", "zone", "entity_map")
+        if name in described
+    }
     return FeatureView(
         described["name"],
         None,

@@ -84,7 +84,9 @@ class PublishSchedule:
     Example:
         >>> from datetime import UTC, datetime
         >>> frame = pl.DataFrame({"event_time": [datetime(2018, 3, 25, tzinfo=UTC)]})
-        >>> PublishSchedule("12:00", "Europe/Amsterdam", days=-1).arrival_times(frame).dt.to_string("%d %H:%M").to_list()
+        >>> PublishSchedule("12:00", "Europe/Amsterdam", days=-1).arrival_times(frame).dt.to_string(
+        ...     "%d %H:%M"
+        ... ).to_list()
         ['24 11:00']
     """
 
@@ -100,7 +102,8 @@ class PublishSchedule:
         time_of_day_us(self.at, "at")
         if not self.weekdays or not set(self.weekdays) <= set(range(1, 8)):
             raise DefinitionError(
-                f"weekdays={self.weekdays!r} are not days of the week", "1 is Monday, 7 is Sunday, e.g. weekdays=range(1, 6)."
+                f"weekdays={self.weekdays!r} are not days of the week",
+                "1 is Monday, 7 is Sunday, e.g. weekdays=range(1, 6).",
             )
 
     def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
@@ -110,7 +113,11 @@ class PublishSchedule:
         day = to_local(known, self.zone) // DAY_US + self.days
         mask = "".join("1" if weekday in self.weekdays else "0" for weekday in range(1, 8))
         day = np.busday_offset(
-            day.astype("datetime64[D]"), 0, roll="forward", weekmask=mask, holidays=[np.datetime64(d) for d in self.holidays]
+            day.astype("datetime64[D]"),
+            0,
+            roll="forward",
+            weekmask=mask,
+            holidays=[np.datetime64(d) for d in self.holidays],
         ).astype(np.int64)
         instants = to_instants(day * DAY_US + time_of_day_us(self.at, "at"), self.zone)
         return _as_instants(pl.select(pl.when(events.is_not_null()).then(pl.Series(instants))).to_series())

@@ -128,13 +128,14 @@ def instant_us(value: datetime, what: str) -> int:
     """
     if not isinstance(value, datetime):
         raise DefinitionError(
-            f"{what}={value!r} is not an instant", f"pass a datetime with a zone, e.g. {what}=datetime(2026, 1, 1, tzinfo=UTC)."
+            f"{what}={value!r} is not an instant",
+            f"pass a datetime with a zone, e.g. {what}=datetime(2026, 1, 1, tzinfo=UTC).",
         )
     if value.tzinfo is None or value.utcoffset() is None:
         raise NaiveTimeError(
             what,
             f"{what}={value!r}",
-            f'pass a datetime with a zone, e.g. datetime(2026, 1, 1, tzinfo=UTC) for {what}.',
+            f"pass a datetime with a zone, e.g. datetime(2026, 1, 1, tzinfo=UTC) for {what}.",
         )
     return (value - _EPOCH) // _MICROSECOND
 

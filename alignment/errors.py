@@ -55,9 +55,7 @@ class MissingColumnError(FrameError):
         place: The frame that lacks it.
     """
 
-    def __init__(
-        self, column: str, place: str, available: Iterable[str], *, argument: str | None = None
-    ) -> None:
+    def __init__(self, column: str, place: str, available: Iterable[str], *, argument: str | None = None) -> None:
         self.column = column
         self.place = place
         names = list(available)

@@ -7,9 +7,9 @@ tuple of them where an argument was a list.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal
 
 from alignment.durations import Duration, DurationLike, parse_duration
 from alignment.errors import FeatureError
@@ -74,7 +74,7 @@ class Forecast(Feature):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence_(Feature):
+class SequenceOf(Feature):
     """See `sequence`."""
 
     length: int
@@ -142,14 +142,6 @@ def latest(
     )
 
 
-@overload
-def lag(
-    column: str, by: DurationLike, tolerance: DurationLike | None = None, *, name: str | None = None
-) -> Feature: ...
-@overload
-def lag(
-    column: str, by: Sequence[DurationLike], tolerance: DurationLike | None = None, *, name: str | None = None
-) -> tuple[Feature, ...]: ...
 def lag(
     column: str,
     by: DurationLike | Sequence[DurationLike],
@@ -229,33 +221,11 @@ def window(
         for kind in aggregates:
             _check_aggregate(kind)
             default = f"{_column(column)}_{kind}_{span.text}" + (f"_offset_{shift.text}" if shift.total_us else "")
-            found.append(
-                Window(name=_name(name, default), column=column, aggregate=kind, length=span, offset=shift)
-            )
+            found.append(Window(name=_name(name, default), column=column, aggregate=kind, length=span, offset=shift))
     listed = not isinstance(length, DurationLike) or not isinstance(aggregate, str)
     return _one_or_many(found, name, listed=listed, what="aggregate and length")
 
 
-@overload
-def forecast(
-    column: str,
-    lead: DurationLike,
-    tolerance: DurationLike = "0s",
-    min_notice: DurationLike | None = None,
-    *,
-    max_issue_age: DurationLike | None = None,
-    name: str | None = None,
-) -> Feature: ...
-@overload
-def forecast(
-    column: str,
-    lead: Sequence[DurationLike],
-    tolerance: DurationLike = "0s",
-    min_notice: DurationLike | None = None,
-    *,
-    max_issue_age: DurationLike | None = None,
-    name: str | None = None,
-) -> tuple[Feature, ...]: ...
 def forecast(
     column: str,
     lead: DurationLike | Sequence[DurationLike],
@@ -354,7 +324,7 @@ def sequence(
             f"sequence({column!r}) has both step and max_span", "a grid spans length times step: leave max_span out."
         )
     default = f"{_column(column)}_sequence_{length}" + (f"_step_{spacing.text}" if spacing else "")
-    return Sequence_(name=_name(name, default), column=column, length=length, step=spacing, max_span=span)
+    return SequenceOf(name=_name(name, default), column=column, length=length, step=spacing, max_span=span)
 
 
 def event_age(*, name: str = "event_age") -> Feature:
@@ -419,11 +389,12 @@ def _optional(value: DurationLike | None, what: str) -> Duration | None:
     return None if value is None else parse_duration(value, what)
 
 
-def _spread(one: object, value: object, name: str | None, what: str) -> Features:
-    assert callable(one)
-    if isinstance(value, DurationLike) or not isinstance(value, Sequence):
-        return one(value)  # type: ignore[no-any-return]
-    return _one_or_many([one(item) for item in value], name, listed=True, what=what)  # type: ignore[attr-defined]
+def _spread(
+    one: Callable[[DurationLike], Feature], value: DurationLike | Sequence[DurationLike], name: str | None, what: str
+) -> Features:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return one(value)
+    return _one_or_many([one(item) for item in value], name, listed=True, what=what)
 
 
 def _one_or_many(found: list[Feature], name: str | None, *, listed: bool, what: str) -> Features:
@@ -431,6 +402,7 @@ def _one_or_many(found: list[Feature], name: str | None, *, listed: bool, what: 
         raise FeatureError(f"{what} is an empty list", "name at least one.")
     if name is not None and len(found) > 1:
         raise FeatureError(
-            f"name={name!r} is given to {len(found)} features", f"declare them one by one, or leave name out: {what} is in it."
+            f"name={name!r} is given to {len(found)} features",
+            f"declare them one by one, or leave name out: {what} is in it.",
         )
     return tuple(found) if listed else found[0]

@@ -12,13 +12,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
 _PACKAGE = Path(__file__).parent
+_CACHE_DIR = "CACHE_DIR"  # where Numba looks when a function is declared; put back at once
 
 
 def _places() -> Iterator[Path]:
@@ -28,7 +29,9 @@ def _places() -> Iterator[Path]:
         return
     yield _PACKAGE / "__pycache__"
     yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asknown"
-    yield Path(tempfile.gettempdir()) / f"asknown-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME')}"
+    yield (
+        Path(tempfile.gettempdir()) / f"asknown-{os.getuid() if hasattr(os, 'getuid') else os.environ.get('USERNAME')}"
+    )
 
 
 def _writable(folder: Path) -> bool:
@@ -42,7 +45,9 @@ def _writable(folder: Path) -> bool:
 
 def _folder() -> str | None:
     sources = [_PACKAGE / "codes.py", *sorted((_PACKAGE / "kernels").glob("*.py"))]
-    stamp = hashlib.sha256(b"\0".join([numba.__version__.encode(), *(path.read_bytes() for path in sources)])).hexdigest()
+    stamp = hashlib.sha256(
+        b"\0".join([numba.__version__.encode(), *(path.read_bytes() for path in sources)])
+    ).hexdigest()
     found = (place / f"kernels-{stamp[:16]}" for place in _places() if _writable(place))
     return next((str(folder) for folder in found), None)
 
@@ -52,10 +57,10 @@ _FOLDER = _folder()
 
 def jit(function: F) -> F:
     """Compile `function` on first use: strict floating point, no interpreter lock, result kept on disk."""
-    theirs = config.CACHE_DIR
-    config.CACHE_DIR = _FOLDER or theirs
+    theirs = getattr(config, _CACHE_DIR)
+    setattr(config, _CACHE_DIR, _FOLDER or theirs)
     try:
-        compiled: F = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy")(function)
+        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy")(function)
     finally:
-        config.CACHE_DIR = theirs
-    return compiled
+        setattr(config, _CACHE_DIR, theirs)
+    return cast("F", compiled)

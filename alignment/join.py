@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from alignment.durations import instant_us
@@ -69,9 +70,14 @@ def point_in_time_join(
         >>> from alignment.features import latest
         >>> def at(hour, minute=0):
         ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
-        >>> frame = pl.DataFrame({
-        ...     "station": ["a", "a"], "event_time": [at(10), at(11)], "arrival_time": [at(10, 40), at(11, 40)], "temp": [3.5, 4.0],
-        ... })
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "station": ["a", "a"],
+        ...         "event_time": [at(10), at(11)],
+        ...         "arrival_time": [at(10, 40), at(11, 40)],
+        ...         "temp": [3.5, 4.0],
+        ...     }
+        ... )
         >>> spine = pl.DataFrame({"station": ["a", "a"], "prediction_time": [at(11, 30), at(11, 40)]})
         >>> view = FeatureView("weather", ["station"], frame, [latest("temp")])
         >>> point_in_time_join(spine, [view])["weather__temp"].to_list()
@@ -88,7 +94,9 @@ def point_in_time_join(
     asked = check_spine(spine, [name for view in views for name in view.spine_entities], prediction_time)
     columns: dict[str, pl.Series] = {}
     for view in views:
-        answers = _evaluate(engine, view, asked, as_of_us, position_of(view, positions), threads, timings, status=status)
+        answers = _evaluate(
+            engine, view, asked, as_of_us, position_of(view, positions), threads, timings, status=status
+        )
         for feature, answer in zip(view.features, answers, strict=True):
             name = view.column_name(feature)
             columns[name] = answer.values.alias(name)
@@ -99,7 +107,8 @@ def point_in_time_join(
     for name in columns:
         if name in asked.frame.columns:
             raise DuplicateColumnError(
-                f"the spine has a column {name!r}, and so has the result", f'rename it, e.g. spine.rename({{"{name}": "{name}_given"}}).'
+                f"the spine has a column {name!r}, and so has the result",
+                f'rename it, e.g. spine.rename({{"{name}": "{name}_given"}}).',
             )
     return asked.frame.hstack(list(columns.values()))
 
@@ -140,7 +149,9 @@ def check_views(views: Sequence[FeatureView]) -> None:
         if not isinstance(view, FeatureView):
             raise ViewError(f"a {type(view).__name__} is not a view", "pass al.FeatureView objects.")
         if view.name in seen:
-            raise DuplicateColumnError(f"two views are called {view.name!r}", "name them apart: columns begin with the view's name.")
+            raise DuplicateColumnError(
+                f"two views are called {view.name!r}", "name them apart: columns begin with the view's name."
+            )
         seen.add(view.name)
 
 
@@ -156,7 +167,9 @@ def check_positions(views: Sequence[FeatureView], positions: Positions | None) -
     given = names if isinstance(positions, int) else list(positions)
     for name in given:
         if name not in names:
-            raise ViewError(f"positions names {name!r}, which is no view", f"the views are {', '.join(map(repr, names))}.")
+            raise ViewError(
+                f"positions names {name!r}, which is no view", f"the views are {', '.join(map(repr, names))}."
+            )
     for view in views:
         if view.name in given and not view.observations.has_log_sequence:
             raise ViewError(
@@ -180,5 +193,5 @@ def provisional(spine: Spine, views: Sequence[FeatureView], as_of_us: int | None
         if view.observations.source is not None and (seen := view.observations.source.observed_through()) is not None
     ]
     ends = through if as_of_us is None else [*through, as_of_us]
-    t = pl.Series("provisional", spine.t)
-    return t > min(ends) if ends else (t > t).alias("provisional")
+    late = spine.t > min(ends) if ends else np.zeros(len(spine.t), bool)
+    return pl.Series("provisional", late)

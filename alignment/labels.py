@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import polars as pl
@@ -13,9 +12,10 @@ from alignment import codes
 from alignment.bounds import Bound, shifted
 from alignment.durations import Duration, DurationLike, parse_duration
 from alignment.errors import LabelError, MissingColumnError
-from alignment.layout import Ints, Pool, encode_entities, lay_out, lay_out_questions
-from alignment.observations import ARRIVAL, EVENT, Observations, ObservationSource, checked
+from alignment.layout import Pool, encode_entities, lay_out, lay_out_questions
+from alignment.observations import Observations, ObservationSource
 from alignment.plan import Question, Sweep
+from alignment.rows import ARRIVAL, EVENT, checked
 from alignment.spine import Spine
 from alignment.sweeps import row_index, run_sweep
 from alignment.views import FeatureView
@@ -93,7 +93,8 @@ def label(
         chosen: str | Duration = release
     elif isinstance(release, str) and release.replace("_", "").isalpha():
         raise LabelError(
-            f"release={release!r} of label({column!r}) is unknown", 'choose "final", "first", "as_known", or a duration such as "2d".'
+            f"release={release!r} of label({column!r}) is unknown",
+            'choose "final", "first", "as_known", or a duration such as "2d".',
         )
     else:
         chosen = parse_duration(release, "release", allow_zero=True)
@@ -115,14 +116,18 @@ def label_source(label: Label, views: Sequence[FeatureView]) -> tuple[Observatio
         if len(having) != 1:
             names = ", ".join(repr(view.name) for view in having) or "no view"
             raise LabelError(
-                f"label {label.column!r} is observed in {names}, not in exactly one view", f'say where: al.label("{label.column}", ..., observations=...).'
+                f"label {label.column!r} is observed in {names}, not in exactly one view",
+                f'say where: al.label("{label.column}", ..., observations=...).',
             )
         source = having[0]
     rows = source.observations if isinstance(source, FeatureView) else source
     if label.column not in rows.schema:
         raise MissingColumnError(label.column, "the label's observations", rows.values)
     if rows.kind != "measurement":
-        raise LabelError(f"label {label.column!r} is a forecast, not a measurement", "a label is what came true: name the observations of it.")
+        raise LabelError(
+            f"label {label.column!r} is a forecast, not a measurement",
+            "a label is what came true: name the observations of it.",
+        )
     if isinstance(source, FeatureView):
         return rows, source.spine_entities, label.zone or source.zone
     return rows, rows.entities, label.zone
@@ -155,7 +160,8 @@ def evaluate_label(
         AlignmentError: What the observations break.
     """
     rows, keys, zone = label_source(label, views)
-    frame = checked(rows, [label.column], position=position, as_of_us=as_of_us).frame
+    stored = checked(rows, [label.column], position=position, as_of_us=as_of_us)
+    frame = stored.frame
     with Pool(threads) as pool:
         entities, asking, given = encode_entities(spine.frame, keys, frame, rows.entities, rows.place, pool)
         asked = lay_out_questions(asking, entities, spine.t, pool)
@@ -164,21 +170,21 @@ def evaluate_label(
         low: Bound = shifted(spine.t, zone, (1, label.horizon), (-1, label.tolerance))
         high: Bound = shifted(spine.t, zone, (1, label.horizon))
         if wait is not None:  # an event is released at event + wait: none after as_of - wait has been
-            high = np.minimum(cast("Ints", high if isinstance(high, np.ndarray) else spine.t + high), as_of_us - wait)
+            high = np.minimum(high if isinstance(high, np.ndarray) else spine.t + high, as_of_us - wait)
         sweep = Sweep(
             None,
             notice=None if wait is None else -wait,
             first_only=label.release == "first",
             questions=[Question(codes.PICK, low, high)],
         )
-        answers = run_sweep(sweep, layout, asked, frame, len(spine.t), as_of_us, pool, place=rows.place, always=True)
+        answers = run_sweep(sweep, layout, asked, stored, len(spine.t), as_of_us, pool, always=True)
     picked = row_index(answers.picks[0])
-    found = frame.select(pl.col(label.column, EVENT, ARRIVAL).gather(picked))
+    found = frame.select(pl.col(EVENT, ARRIVAL).gather(picked))
     arrival = found[ARRIVAL] if wait is None else found[EVENT] + wait
     value, event_time, arrival_time = label.columns
     return pl.DataFrame(
         {
-            value: found[label.column],
+            value: stored.column(label.column).gather(picked),
             event_time: found[EVENT].cast(pl.Datetime("us", "UTC")),
             arrival_time: arrival.cast(pl.Datetime("us", "UTC")),
         }

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.durations import instant_from_us
 from alignment.errors import AmbiguousRevisionsError, KeyTypeError
-from alignment.observations import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION, Observations
+from alignment.observations import Observations
+from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]
@@ -91,13 +94,15 @@ def encode_entities(
     if not row_keys:
         return 1, np.zeros(spine.height, np.int32), np.zeros(rows.height, np.int32)
     names = [f"@{i}" for i in range(len(row_keys))]
-    types = [common_type(spine.schema[s], rows.schema[r], s, r, place) for s, r in zip(spine_keys, row_keys, strict=True)]
+    types = [
+        common_type(spine.schema[s], rows.schema[r], s, r, place) for s, r in zip(spine_keys, row_keys, strict=True)
+    ]
     asked = spine.select(pl.col(s).cast(kind).alias(n) for s, kind, n in zip(spine_keys, types, names, strict=True))
     given = rows.select(pl.col(r).cast(kind).alias(n) for r, kind, n in zip(row_keys, types, names, strict=True))
     known = asked.unique().drop_nulls()
     if len(names) == 1:
-        words = [_as_words(frame.to_series()) for frame in (known, asked, given)]
-        if all(found is not None for found in words):
+        words = [found for frame in (known, asked, given) if (found := _as_words(frame.to_series())) is not None]
+        if len(words) == 3:
             return known.height, *_encode_words(words, asked.to_series(), pool)
     table = known.with_row_index("@code").with_columns(pl.col("@code").cast(pl.Int32))
     return known.height, _encode_by_join(asked, table, names), _encode_by_join(given, table, names)
@@ -112,23 +117,21 @@ def _as_words(series: pl.Series) -> Ints | None:
     small = kind.is_integer() and kind not in (pl.UInt64, pl.Int128, pl.UInt128)
     if small or isinstance(kind, pl.Datetime | pl.Date | pl.Duration | pl.Time):
         return numbers(series.to_physical().cast(pl.Int64)).reshape(-1, 1)
-    if kind != pl.String or not len(series) or (series.str.len_bytes().max() or 0) > _INLINE_BYTES:
+    if kind != pl.String or not len(series) or bool((series.str.len_bytes() > _INLINE_BYTES).any()):
         return None
     views = series.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
     return frozen(np.frombuffer(views.buffers()[1], np.int64).reshape(-1, 2)[views.offset : views.offset + len(views)])
 
 
-def _encode_words(words: Sequence[Ints | None], asked: pl.Series, pool: Pool) -> tuple[Codes, Codes]:
+def _encode_words(words: Sequence[Ints], asked: pl.Series, pool: Pool) -> tuple[Codes, Codes]:
     from alignment import kernels
 
-    keys = words[0]
-    assert keys is not None
+    keys, *others = words
     bits = max(4, (2 * len(keys)).bit_length())
     table = np.full(1 << bits, -1, np.int32)
     kernels.fill_table(keys, 64 - bits, table)
-    codes = [np.empty(len(wanted), np.int32) for wanted in words[1:] if wanted is not None]
-    for wanted, into in zip(words[1:], codes, strict=True):
-        assert wanted is not None
+    codes = [np.empty(len(wanted), np.int32) for wanted in others]
+    for wanted, into in zip(others, codes, strict=True):
         pool.over(len(into), lambda a, b, w=wanted, c=into: kernels.look_up(w, keys, 64 - bits, table, a, b, c))  # type: ignore[misc]
     if asked.null_count():
         codes[0][asked.is_null().to_numpy()] = -1
@@ -157,7 +160,11 @@ def common_type(asked: pl.DataType, given: pl.DataType, spine_key: str, row_key:
         return pl.Float64()
     if isinstance(asked, texts) and isinstance(given, texts):
         return pl.String()
-    if isinstance(asked, pl.Datetime) and isinstance(given, pl.Datetime) and bool(asked.time_zone) == bool(given.time_zone):
+    if (
+        isinstance(asked, pl.Datetime)
+        and isinstance(given, pl.Datetime)
+        and bool(asked.time_zone) == bool(given.time_zone)
+    ):
         return pl.Datetime("us", "UTC" if asked.time_zone else None)
     raise KeyTypeError(
         f"{place}: entity {row_key!r} is {given}, and the spine's {spine_key!r} is {asked}: they cannot be compared",
@@ -188,7 +195,7 @@ class Pool:
     def over(self, n: int, call: Callable[[int, int], object]) -> None:
         """Run `call(start, stop)` over `range(n)` cut into one piece per thread."""
         cuts = self.cuts(n)
-        self.run([lambda a=a, b=b: call(a, b) for a, b in zip(cuts, cuts[1:], strict=False)])  # type: ignore[misc]
+        self.run([lambda a=a, b=b: call(a, b) for a, b in pairwise(cuts)])  # type: ignore[misc]
 
     def cuts(self, n: int) -> list[int]:
         """Where `range(n)` is cut."""
@@ -202,14 +209,16 @@ class Pool:
             self._executor.shutdown()
 
 
-def _group(codes: Codes, entities: int, event: Ints, arrival: Ints, limit: int, pool: Pool) -> tuple[Ints, Codes, Ints, Ints]:
+def _group(
+    codes: Codes, entities: int, event: Ints, arrival: Ints, limit: int, pool: Pool
+) -> tuple[Ints, Codes, Ints, Ints]:
     """Rows of one entity side by side, in the order given: offsets, row numbers, events, arrivals."""
     from alignment import kernels
 
     codes = frozen(codes)
     cuts = pool.cuts(len(codes))
     counts = np.zeros((pool.threads, entities), np.int64)
-    pieces = list(enumerate(zip(cuts, cuts[1:], strict=False)))
+    pieces = list(enumerate(pairwise(cuts)))
     pool.run([lambda i=i, a=a, b=b: kernels.count_rows(codes, arrival, limit, a, b, counts[i]) for i, (a, b) in pieces])  # type: ignore[misc]
     ends = np.cumsum(counts.T.ravel())
     cursor = np.ascontiguousarray((ends - counts.T.ravel()).reshape(entities, pool.threads).T)
@@ -219,7 +228,9 @@ def _group(codes: Codes, entities: int, event: Ints, arrival: Ints, limit: int, 
     rows, events, arrivals = np.empty(total, np.int32), np.empty(total, np.int64), np.empty(total, np.int64)
     pool.run(
         [
-            lambda i=i, a=a, b=b: kernels.scatter_rows(codes, event, arrival, limit, a, b, cursor[i], rows, events, arrivals)  # type: ignore[misc]
+            lambda i=i, a=a, b=b: kernels.scatter_rows(
+                codes, event, arrival, limit, a, b, cursor[i], rows, events, arrivals
+            )  # type: ignore[misc]
             for i, (a, b) in pieces
         ]
     )
@@ -243,7 +254,7 @@ def balanced(offsets: Ints, pool: Pool) -> list[tuple[int, int]]:
     share = max(1, int(offsets[-1]) // (pool.threads * 8))
     marks = np.searchsorted(offsets, np.arange(share, int(offsets[-1]) + share, share), side="left")
     cuts = np.unique(np.concatenate([[0], np.minimum(marks, entities), [entities]]))
-    return [(int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(int(a), int(b)) for a, b in pairwise(cuts)]
 
 
 def lay_out(
@@ -337,13 +348,17 @@ def _check_ties(
     withdraws: npt.NDArray[np.uint8],
     position: int | None,
 ) -> None:
-    """Let equal rows pass, and refuse different ones (R17)."""
+    """Let equal rows pass, and refuse different ones (R17).
+
+    Raises:
+        AmbiguousRevisionsError: If two differ.
+    """
     at = np.flatnonzero(tied)
     one, other = rows[at], tied[at] - 1
-    whole = observations.lazy(position=position).collect()
-    first, second = whole[one], whole[other]
+    tied_rows = observations.lazy(position=position).select(pl.all().gather(np.concatenate([one, other]))).collect()
+    first, second = tied_rows.head(len(one)), tied_rows.tail(len(one))
     differ = pl.Series(np.zeros(len(one), bool))
-    for name in whole.columns:
+    for name in tied_rows.columns:
         differ |= first[name].ne_missing(second[name])
     if len(withdraws):
         differ |= pl.Series(withdraws[one] != withdraws[other])
@@ -351,7 +366,7 @@ def _check_ties(
         return
     i = int(differ.arg_max() or 0)
     a, b = sorted((int(one[i]), int(other[i])))
-    key = ", ".join(f"{name}={frame[name][a]!r}" for name in [*observations.entities, *observations.key])
+    key = ", ".join(f"{name}={first[name][i]!r}" for name in [*observations.entities, *observations.key])
     raise AmbiguousRevisionsError(
         f"{observations.place}: {int(differ.sum())} pairs of different rows have the same key and arrival, first rows {a} and {b}"
         f" ({key + ', ' if key else ''}event {_text(frame[EVENT][a])}, arrival {_text(frame[ARRIVAL][a])})",
@@ -360,6 +375,4 @@ def _check_ties(
 
 
 def _text(microseconds: int | None) -> str:
-    from alignment.durations import instant_from_us
-
     return "null" if microseconds is None else instant_from_us(microseconds).isoformat()

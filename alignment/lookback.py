@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alignment.bounds import age_floor, feature_range, grid_points, shifted
-from alignment.features import Feature, Lag, Latest, Sequence_, Window
+from alignment.features import Feature, Lag, Latest, SequenceOf, Window
 from alignment.layout import Ints
 from alignment.views import FeatureView
 
@@ -49,7 +49,7 @@ def _floor(feature: Feature, view: FeatureView, t: Ints) -> int:
     if isinstance(feature, Latest):
         limit = view.limits(feature)[0]
         return at if limit is None else int(age_floor(limit, t, view.zone)[0])
-    if isinstance(feature, Sequence_) and feature.step is not None:
+    if isinstance(feature, SequenceOf) and feature.step is not None:
         return int(grid_points(feature, t, view.zone)[-1, 0])
     if isinstance(feature, Lag) and feature.tolerance is None:
         low: Any = shifted(t, view.zone, (-1, feature.by))
@@ -59,6 +59,6 @@ def _floor(feature: Feature, view: FeatureView, t: Ints) -> int:
         return at
     first = int(low[0]) if isinstance(low, np.ndarray) else at + low
     open_end = isinstance(
-        feature, Window | Sequence_
+        feature, Window | SequenceOf
     )  # (t - length, t]: its first microsecond belongs to the row before
     return first - 1 if open_end else first

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from alignment.layout import Pool, encode_entities, lay_out
-from alignment.observations import ARRIVAL, EVENT, ISSUE, RETRACTION, Observations, checked
+from alignment.observations import Observations
+from alignment.rows import ARRIVAL, EVENT, ISSUE, RETRACTION, checked
 from alignment.views import FeatureView
 
 
@@ -37,7 +38,8 @@ def naive_view(
 def _without_arrivals(
     observations: Observations, columns: list[str], as_of_us: int, position: int | None, threads: int | None
 ) -> Observations:
-    frame = checked(observations, columns, position=position, as_of_us=as_of_us).frame
+    stored = checked(observations, columns, position=position, as_of_us=as_of_us)
+    frame = stored.frame.hstack([stored.column(name) for name in columns if name not in stored.frame.columns])
     kept = _present(observations, frame, as_of_us, position, threads)
     rows = frame[kept["row"]]
     visible = ISSUE if observations.kind == "forecast" else EVENT

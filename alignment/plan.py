@@ -13,7 +13,7 @@ import numpy as np
 
 from alignment import codes
 from alignment.bounds import Bound, feature_range, grid_points
-from alignment.features import Feature, Forecast, Lag, Latest, Sequence_, Window
+from alignment.features import Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.layout import Ints
 
 
@@ -129,18 +129,18 @@ def _shape(feature: Feature) -> object:
         return "lag", feature.by, feature.tolerance
     if isinstance(feature, Forecast):
         return "forecast", feature.lead, feature.tolerance
-    if isinstance(feature, Sequence_):
+    if isinstance(feature, SequenceOf):
         return "sequence", feature.length, feature.step, feature.max_span
     return "latest", isinstance(feature, Latest) and feature.skip_null
 
 
 def _question(feature: Feature, t: Ints, zone: str | None) -> Question:
-    if isinstance(feature, Sequence_) and feature.step is not None:
+    if isinstance(feature, SequenceOf) and feature.step is not None:
         if zone is None:
             return Question(codes.GRID, feature.step.total_us, 0, feature.length)
         return Question(codes.GRID, None, 0, feature.length, grid_points(feature, t, zone))
     low, high = feature_range(feature, t, zone)
-    if isinstance(feature, Sequence_):
+    if isinstance(feature, SequenceOf):
         return Question(codes.LAST_N, low, high, feature.length)
     if isinstance(feature, Window):
         return Question(codes.WINDOW, low, high)

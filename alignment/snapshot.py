@@ -9,10 +9,11 @@ import polars as pl
 
 from alignment import codes
 from alignment.durations import instant_us
-from alignment.layout import Pool, encode_entities, lay_out, lay_out_questions
-from alignment.observations import ARRIVAL, EVENT, ISSUE, FrameLike, Observations, ObservationSource, checked
 from alignment.errors import ViewError
+from alignment.layout import Pool, encode_entities, lay_out, lay_out_questions
+from alignment.observations import FrameLike, Observations, ObservationSource
 from alignment.plan import Question, Sweep
+from alignment.rows import ARRIVAL, EVENT, ISSUE, checked
 from alignment.sweeps import run_sweep
 from alignment.views import FeatureView
 
@@ -44,9 +45,14 @@ def snapshot(
         >>> from datetime import UTC, datetime
         >>> def at(hour, minute=0):
         ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
-        >>> frame = pl.DataFrame({
-        ...     "station": ["a", "a"], "event_time": [at(10), at(10)], "arrival_time": [at(10, 40), at(12)], "temp": [3.5, 4.0],
-        ... })
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "station": ["a", "a"],
+        ...         "event_time": [at(10), at(10)],
+        ...         "arrival_time": [at(10, 40), at(12)],
+        ...         "temp": [3.5, 4.0],
+        ...     }
+        ... )
         >>> rows = Observations(frame, ["station"])
         >>> [snapshot(rows, at(hour))["temp"].to_list() for hour in (10, 11, 12)]
         [[], [3.5], [4.0]]
@@ -54,7 +60,8 @@ def snapshot(
     rows = as_observations(observations)
     as_of_us = instant_us(as_of, "as_of")
     names = [*rows.entities, *(name for name in rows.key if name not in rows.entities)]
-    frame = checked(rows, [*names, *rows.values], position=position, as_of_us=as_of_us).frame
+    stored = checked(rows, rows.values, position=position, as_of_us=as_of_us)
+    frame = stored.frame
     with Pool(threads) as pool:
         spine = frame.select(rows.entities).unique() if rows.entities else pl.DataFrame({"": [None]})
         t = np.full(spine.height, as_of_us, np.int64)
@@ -62,15 +69,20 @@ def snapshot(
         asked = lay_out_questions(asking, entities, t, pool)
         layout = lay_out(rows, frame, given, entities, as_of_us, pool, position)
         sweep = Sweep(None, questions=[Question(codes.EVERYTHING, None, 0)])
-        answers = run_sweep(sweep, layout, asked, frame, len(layout.rows), None, pool, place=rows.place)
+        answers = run_sweep(sweep, layout, asked, stored, len(layout.rows), None, pool)
     picked = answers.picks[0]
-    found = frame[picked[picked >= 0]].sort([*rows.entities, EVENT, *rows.key], maintain_order=True)
+    picked = picked[picked >= 0]
+    values = [stored.column(name).gather(picked) for name in rows.values if name not in frame.columns]
+    found = frame[picked].hstack(values).sort([*rows.entities, EVENT, *rows.key], maintain_order=True)
     times = {EVENT: rows.event_time, ISSUE: rows.issue_time, ARRIVAL: rows.arrival_time}
     if rows.kind != "forecast":
         del times[ISSUE]
-    return found.select(
-        *names, *(pl.col(column).cast(pl.Datetime("us", "UTC")).alias(name) for column, name in times.items()), *rows.values
+    known: pl.DataFrame = found.select(
+        *names,
+        *(pl.col(column).cast(pl.Datetime("us", "UTC")).alias(name) for column, name in times.items()),
+        *rows.values,
     )
+    return known
 
 
 def as_observations(given: Observations | FeatureView | FrameLike) -> Observations:
@@ -86,5 +98,6 @@ def as_observations(given: Observations | FeatureView | FrameLike) -> Observatio
     if isinstance(given, ObservationSource):
         return Observations(given)
     raise ViewError(
-        f"a {type(given).__name__} does not say which columns are entities", 'wrap it, e.g. al.Observations(frame, entities=["station"]).'
+        f"a {type(given).__name__} does not say which columns are entities",
+        'wrap it, e.g. al.Observations(frame, entities=["station"]).',
     )

@@ -55,7 +55,8 @@ def check_spine(spine: FrameLike, entities: Iterable[str], prediction_time: str)
     kind = frame.schema[prediction_time]
     if not isinstance(kind, pl.Datetime):
         raise ColumnTypeError(
-            f"{_PLACE}: {prediction_time!r} is {kind}, not an instant", 'it must be Datetime with a zone, e.g. pl.Datetime("us", "UTC").'
+            f"{_PLACE}: {prediction_time!r} is {kind}, not an instant",
+            'it must be Datetime with a zone, e.g. pl.Datetime("us", "UTC").',
         )
     if kind.time_zone is None:
         raise NaiveTimeError(prediction_time, _PLACE)
@@ -103,7 +104,9 @@ def make_spine(
 
     Example:
         >>> from datetime import UTC, datetime
-        >>> make_spine({"station": ["a", "b"]}, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC), "30m").shape
+        >>> make_spine(
+        ...     {"station": ["a", "b"]}, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC), "30m"
+        ... ).shape
         (4, 2)
     """
     first, last = instant_us(start, "start"), instant_us(end, "end")
@@ -115,7 +118,9 @@ def make_spine(
         count = (last - first) // step.total_us + 2
         local = to_local(np.array([first], dtype=np.int64), zone)[0]
         if step.elapsed_us:
-            raise DefinitionError(f"every={step.text!r} mixes calendar days and hours in a zone", "use days or hours, not both.")
+            raise DefinitionError(
+                f"every={step.text!r} mixes calendar days and hours in a zone", "use days or hours, not both."
+            )
         instants = to_instants(local + np.arange(count + 1, dtype=np.int64) * step.days * DAY_US, zone)
     else:
         instants = np.arange(first, last, step.total_us, dtype=np.int64)

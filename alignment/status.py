@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from alignment import codes
-
 STATUS = pl.Enum(["present", "null", "expired", "retracted", "missing"])
 """Type of `<feature>__status` columns."""
 
 _PRESENT, _NULL, _EXPIRED, _RETRACTED, _MISSING = range(5)
-_OF_PICK = np.array([_NULL, _EXPIRED, _RETRACTED, _MISSING, _PRESENT], np.uint8)  # NULL, EXPIRED, RETRACTED, MISSING, a row
-_OF_STATE = np.array([_MISSING, _PRESENT, _NULL, _RETRACTED], np.uint8)  # NEVER, PRESENT, PRESENT_NULL, WITHDRAWN
+_OF_PICK = np.full(5, _PRESENT, np.uint8)  # by -code, 0 being any row
+_OF_PICK[[-codes.NULL, -codes.EXPIRED, -codes.RETRACTED, -codes.MISSING]] = _NULL, _EXPIRED, _RETRACTED, _MISSING
+_OF_STATE = np.empty(4, np.uint8)
+_OF_STATE[[codes.NEVER, codes.PRESENT, codes.PRESENT_NULL, codes.WITHDRAWN]] = _MISSING, _PRESENT, _NULL, _RETRACTED
 
 
 def status_of_picks(
@@ -28,7 +28,7 @@ def status_of_picks(
         is_null: Where the picked value is null.
         before_column: Where the picked row is older than the column it is asked for.
     """
-    found = _OF_PICK[np.minimum(picks, 0) + 4]
+    found = _OF_PICK[-np.minimum(picks, 0)]
     if is_null is not None:
         found[is_null & (picks >= 0)] = _NULL
     if before_column is not None:
@@ -45,6 +45,3 @@ def status_of_windows(states: npt.NDArray[np.uint8], is_null: npt.NDArray[np.boo
 
 def _series(found: npt.NDArray[Any]) -> pl.Series:
     return pl.Series(found).cat.to(STATUS)
-
-
-assert (codes.NULL, codes.EXPIRED, codes.RETRACTED, codes.MISSING) == (-4, -3, -2, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from alignment import codes
 from alignment.errors import AggregateOverflowError
 from alignment.layout import Codes, Ints, Layout, Pool, Questions, frozen, numbers
 from alignment.plan import Question, Sweep, table_of_bounds
+from alignment.rows import Rows
 
 _ROW_COST, _PICK_COST, _WINDOW_COST = 8, 40, 600  # nanoseconds, roughly; they only decide how work is cut
 _TASKS_PER_THREAD = 8
@@ -35,12 +37,11 @@ def run_sweep(
     sweep: Sweep,
     layout: Layout,
     asked: Questions,
-    frame: pl.DataFrame,
+    rows: Rows,
     spine_rows: int,
     as_of_us: int | None,
     pool: Pool,
     *,
-    place: str,
     always: bool = False,
 ) -> Answers:
     """Answer a sweep's questions.
@@ -49,11 +50,10 @@ def run_sweep(
         sweep: What is asked.
         layout: The rows.
         asked: By whom and when.
-        frame: Canonical rows, for the sweep's column.
+        rows: Where the sweep's column is.
         spine_rows: How many answers there are, those of unknown entities included.
         as_of_us: Nothing that arrived later counts.
         pool: Threads.
-        place: What to call the observations in messages.
         always: Whether everything up to `as_of_us` counts, whatever t (labels).
 
     Raises:
@@ -61,7 +61,7 @@ def run_sweep(
     """
     from alignment import kernels
 
-    values, valid, integers = _column(sweep, frame, place)
+    values, valid, integers = _column(sweep, rows)
     picks, counts, aggregates = sweep.number()
     questions = sweep.questions
     everything = any(question.kind == codes.EVERYTHING for question in questions)
@@ -94,7 +94,7 @@ def run_sweep(
     pool.run([lambda a=a, b=b: kernels.sweep(tasks, a, b, *arguments) for a, b in batches])  # type: ignore[misc]
     if overflow[0]:
         raise AggregateOverflowError(
-            f"{place}: a sum of {sweep.column!r} does not fit in 64 bits",
+            f"{rows.observations.place}: a sum of {sweep.column!r} does not fit in 64 bits",
             f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         )
     return answers if everything else _in_spine_order(answers, asked, spine_rows, pool)
@@ -109,7 +109,10 @@ def _in_spine_order(answers: Answers, asked: Questions, spine_rows: int, pool: P
     place[rows] = np.arange(len(rows))
     unknown = np.flatnonzero(place < 0)
     defaults = {"picks": codes.MISSING}
-    found = {item.name: np.empty((len(getattr(answers, item.name)), spine_rows), getattr(answers, item.name).dtype) for item in fields(answers)}
+    found = {
+        item.name: np.empty((len(getattr(answers, item.name)), spine_rows), getattr(answers, item.name).dtype)
+        for item in fields(answers)
+    }
 
     def move(name: str, row: int) -> None:
         target = found[name][row]
@@ -121,7 +124,9 @@ def _in_spine_order(answers: Answers, asked: Questions, spine_rows: int, pool: P
     return Answers(**found)
 
 
-def cut_tasks(layout: Layout, asked: Questions, questions: list[Question], pool: Pool) -> tuple[Ints, list[tuple[int, int]]]:
+def cut_tasks(
+    layout: Layout, asked: Questions, questions: list[Question], pool: Pool
+) -> tuple[Ints, list[tuple[int, int]]]:
     """Tasks (entity, first question, one past the last), and batches of tasks of about equal cost.
 
     An entity with more than its share of the work is cut by time: each of its tasks applies the rows before it anew, which
@@ -141,9 +146,13 @@ def cut_tasks(layout: Layout, asked: Questions, questions: list[Question], pool:
     base, size, whole = asked.offsets[entity], n_questions[entity], np.repeat(pieces, pieces)
     tasks = np.stack([entity, base + size * part // whole, base + size * (part + 1) // whole], axis=1)
     ends = np.cumsum(np.repeat(cost / pieces, pieces))
-    cuts = np.unique(np.concatenate([[0], np.searchsorted(ends, np.arange(share, ends[-1], share)) if len(ends) else [], [len(tasks)]]))
+    cuts = np.unique(
+        np.concatenate(
+            [[0], np.searchsorted(ends, np.arange(share, ends[-1], share)) if len(ends) else [], [len(tasks)]]
+        )
+    )
     cuts = cuts.astype(np.int64)
-    return np.ascontiguousarray(tasks, np.int64), [(int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return np.ascontiguousarray(tasks, np.int64), [(int(a), int(b)) for a, b in pairwise(cuts)]
 
 
 def _seen_until(t: Ints, as_of_us: int | None, *, always: bool) -> Ints:
@@ -152,17 +161,21 @@ def _seen_until(t: Ints, as_of_us: int | None, *, always: bool) -> Ints:
     return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)
 
 
-def _column(sweep: Sweep, frame: pl.DataFrame, place: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8], bool]:
-    """A column's values, where they are not null (empty if everywhere), and whether they are integers."""
+def _column(sweep: Sweep, rows: Rows) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8], bool]:
+    """A column's values, where they are not null (empty if everywhere), and whether they are integers.
+
+    Raises:
+        AggregateOverflowError: If integers do not fit in 64 signed bits.
+    """
     nothing, everywhere = frozen(np.empty(0, np.float64)), frozen(np.empty(0, np.uint8))
     if sweep.column is None:
         return nothing, everywhere, False
-    series = frame[sweep.column]
+    series = rows.column(sweep.column)
     valid = frozen(series.is_not_null().to_numpy().view(np.uint8)) if series.null_count() else everywhere
     kind = series.dtype
-    if not any(code not in (codes.COUNT, codes.FIRST, codes.LAST) for q in sweep.questions for code, _ in q.aggregates) and not (
-        kind.is_float()
-    ):
+    if not any(
+        code not in (codes.COUNT, codes.FIRST, codes.LAST) for q in sweep.questions for code, _ in q.aggregates
+    ) and not (kind.is_float()):
         return nothing, valid, False
     if kind.is_float():
         return numbers(series.cast(pl.Float64), np.float64), valid, False
@@ -170,7 +183,7 @@ def _column(sweep: Sweep, frame: pl.DataFrame, place: str) -> tuple[npt.NDArray[
         return numbers(series.cast(pl.Int64)), valid, True
     except pl.exceptions.PolarsError:
         raise AggregateOverflowError(
-            f"{place}: {sweep.column!r} is {kind} and holds values that do not fit in 64 signed bits",
+            f"{rows.observations.place}: {sweep.column!r} is {kind} and holds values that do not fit in 64 signed bits",
             f'aggregate it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         ) from None
 

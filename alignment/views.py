@@ -47,10 +47,14 @@ class FeatureView:
     Example:
         >>> from datetime import UTC, datetime
         >>> from alignment.features import latest, window
-        >>> frame = pl.DataFrame({
-        ...     "station": ["a"], "event_time": [datetime(2026, 1, 1, tzinfo=UTC)],
-        ...     "arrival_time": [datetime(2026, 1, 1, 0, 30, tzinfo=UTC)], "temp": [3.5],
-        ... })
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "station": ["a"],
+        ...         "event_time": [datetime(2026, 1, 1, tzinfo=UTC)],
+        ...         "arrival_time": [datetime(2026, 1, 1, 0, 30, tzinfo=UTC)],
+        ...         "temp": [3.5],
+        ...     }
+        ... )
         >>> view = FeatureView("weather", ["station"], frame, [latest("temp"), window("temp", ["mean", "max"], "1h")])
         >>> view.column_names
         ['weather__temp', 'weather__temp_mean_1h', 'weather__temp_max_1h']
@@ -149,7 +153,10 @@ class FeatureView:
                     f"its entities are {self.observations.entities}; the map goes from spine column to observation column.",
                 )
             if list(entity_map.values()).count(observed) > 1:
-                raise ViewError(f"view {self.name!r}: entity_map names {observed!r} more than once", "leave one spine column for it.")
+                raise ViewError(
+                    f"view {self.name!r}: entity_map names {observed!r} more than once",
+                    "leave one spine column for it.",
+                )
         return dict(entity_map)
 
     def _check_features(self) -> None:
@@ -164,7 +171,9 @@ class FeatureView:
             seen.add(feature.name)
             self._check_feature(feature)
         if self.max_issue_age is not None and self.kind != "forecast":
-            raise ViewError(f"view {self.name!r} has max_issue_age, but is not a forecast", 'say kind="forecast", or leave it out.')
+            raise ViewError(
+                f"view {self.name!r} has max_issue_age, but is not a forecast", 'say kind="forecast", or leave it out.'
+            )
 
     def _check_feature(self, feature: Feature) -> None:
         where = f"feature {feature.name!r} of view {self.name!r}"
@@ -175,10 +184,13 @@ class FeatureView:
                 raise FeatureError(f"{where} asks for the issue of measurements", 'say kind="forecast" on the view.')
             if isinstance(feature, Window) and feature.offset.total_us < 0:
                 raise FeatureError(
-                    f"{where} looks past t in measurements, where nothing can be known", 'say kind="forecast", or use offset >= 0.'
+                    f"{where} looks past t in measurements, where nothing can be known",
+                    'say kind="forecast", or use offset >= 0.',
                 )
             if isinstance(feature, Latest) and feature.max_issue_age is not None:
-                raise FeatureError(f"{where} has max_issue_age, but the view is not a forecast", 'say kind="forecast" on the view.')
+                raise FeatureError(
+                    f"{where} has max_issue_age, but the view is not a forecast", 'say kind="forecast" on the view.'
+                )
         if feature.column is None:
             return
         schema = self.observations.schema

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -13,10 +13,10 @@ import polars as pl
 
 from alignment import codes
 from alignment.bounds import age_floor
-from alignment.features import Age, Forecast, Latest, Sequence_, Window
+from alignment.features import Age, Forecast, Latest, SequenceOf, Window
 from alignment.layout import Codes, Pool, encode_entities, lay_out, lay_out_questions
-from alignment.observations import ARRIVAL, EVENT, ISSUE, ORDER, checked
 from alignment.plan import Asked, plan_sweeps
+from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, Rows, checked
 from alignment.spine import Spine
 from alignment.status import status_of_picks, status_of_windows
 from alignment.sweeps import Answers, row_index, run_sweep
@@ -85,18 +85,19 @@ def evaluate(
     with Pool(threads) as pool:
         latest = int(spine.t.max()) if len(spine.t) else 0
         limit = latest if as_of_us is None else min(latest, as_of_us)
-        frame = checked(view.observations, view.columns_read, position=position, as_of_us=limit).frame
+        rows = checked(view.observations, view.columns_read, position=position, as_of_us=limit)
         keys = view.observations.entities
-        entities, asking, given = encode_entities(spine.frame, view.spine_entities, frame, keys, view.place, pool)
+        entities, asking, given = encode_entities(spine.frame, view.spine_entities, rows.frame, keys, view.place, pool)
+        rows.forget([name for name in keys if name not in view.columns_read])
         clock = spent.lap("read", clock)
         questions = lay_out_questions(asking, entities, spine.t, pool)
-        layout = lay_out(view.observations, frame, given, entities, limit, pool, position)
+        layout = lay_out(view.observations, rows.frame, given, entities, limit, pool, rows.position)
         del asking, given
         clock = spent.lap("arrange", clock)
-        reader = _Reader(view, spine, frame, status=status)
+        reader = _Reader(view, spine, rows, status=status)
         found: dict[str, Answered] = {}
         for sweep, asked in plan_sweeps(view.features, spine.t, view.zone):
-            answers = run_sweep(sweep, layout, questions, frame, len(spine.t), as_of_us, pool, place=view.place)
+            answers = run_sweep(sweep, layout, questions, rows, len(spine.t), as_of_us, pool)
             clock = spent.lap("kernel", clock)
             found |= reader.read_all(asked, answers, pool)
             clock = spent.lap("gather", clock)
@@ -109,7 +110,7 @@ class _Reader:
 
     view: FeatureView
     spine: Spine
-    frame: pl.DataFrame
+    rows: Rows
     status: bool
 
     def read_all(self, asked: list[Asked], answers: Answers, pool: Pool) -> dict[str, Answered]:
@@ -127,11 +128,13 @@ class _Reader:
         feature, question = asked.feature, asked.question
         if isinstance(feature, Window):
             return self._window(feature, asked, answers)
-        if isinstance(feature, Sequence_):
+        if isinstance(feature, SequenceOf):
             return self._sequence(feature, answers.picks[question.target : question.target + feature.length])
         picks = answers.picks[question.target]
         if isinstance(feature, Age):
-            age = (pl.Series(self.spine.t) - self.frame[_AGE_OF[feature.of]].gather(row_index(picks))).cast(pl.Duration("us"))
+            age = (pl.Series(self.spine.t) - self.rows.frame[_AGE_OF[feature.of]].gather(row_index(picks))).cast(
+                pl.Duration("us")
+            )
             return Answered(age, self._status(picks, age))
         if isinstance(feature, Latest | Forecast):
             picks = self._expire(feature, picks)
@@ -139,7 +142,7 @@ class _Reader:
         return Answered(values, self._status(picks, values, feature.column))
 
     def _column(self, name: str | None) -> pl.Series:
-        return self.frame[cast("str", name)]
+        return self.rows.column(cast("str", name))
 
     def _status(self, picks: Codes, values: pl.Series | None, column: str | None = None) -> pl.Series | None:
         if not self.status:
@@ -151,9 +154,9 @@ class _Reader:
         """Where the picked row is older than the column it is asked for."""
         source = self.view.observations.source
         since = source.column_since().get(column) if source is not None and column is not None else None
-        if since is None or ORDER not in self.frame.columns:
+        if since is None or ORDER not in self.rows.frame.columns:
             return None
-        sequence = self.frame[ORDER].gather(row_index(picks))
+        sequence = self.rows.frame[ORDER].gather(row_index(picks))
         return (sequence < since).fill_null(value=False).to_numpy()
 
     def _expire(self, feature: Latest | Forecast, picks: Codes) -> Codes:
@@ -162,11 +165,11 @@ class _Reader:
             if limit is None:
                 continue
             floor = pl.Series(age_floor(limit, self.spine.t, self.view.zone))
-            old = self.frame[column].gather(row_index(picks)) < floor
+            old = self.rows.frame[column].gather(row_index(picks)) < floor
             picks = np.where(old.fill_null(value=False).to_numpy(), np.int32(codes.EXPIRED), picks)
         return picks
 
-    def _sequence(self, feature: Sequence_, picks: npt.NDArray[np.int32]) -> Answered:
+    def _sequence(self, feature: SequenceOf, picks: npt.NDArray[np.int32]) -> Answered:
         flat = self._column(feature.column).gather(row_index(np.ascontiguousarray(picks.T).ravel()))
         values = _arrays(flat, feature.length)
         none = (picks < 0).all(axis=0)
@@ -182,7 +185,7 @@ class _Reader:
     def _aggregate(self, feature: Window, target: int, counts: npt.NDArray[np.int32], answers: Answers) -> pl.Series:
         if feature.aggregate == "count":
             return pl.Series(counts).cast(pl.Int64)
-        kind = self._column(feature.column).dtype
+        kind = self.view.observations.schema[cast("str", feature.column)]
         if feature.aggregate in ("first", "last"):
             picks = answers.picks[target]
             values = self._column(feature.column).gather(row_index(picks))

@@ -12,7 +12,7 @@ from alignment.engines.local import Answered
 from alignment.engines.sql_questions import Found
 from alignment.engines.sql_rows import Values
 from alignment.engines.sql_rules import ALWAYS
-from alignment.features import Age, Feature, Forecast, Latest, Sequence_, Window
+from alignment.features import Age, Feature, Forecast, Latest, SequenceOf, Window
 from alignment.spine import Spine
 from alignment.status import STATUS
 from alignment.views import FeatureView
@@ -39,7 +39,7 @@ class Answers:
         if isinstance(feature, Window):
             values = self._window(feature, found)
             return self._answered(values, self._window_status(found.frame, values.is_null()))
-        if isinstance(feature, Sequence_):
+        if isinstance(feature, SequenceOf):
             return self._answered(self._sequence(feature, found), _status(found.frame, pl.lit(value=False)))
         frame = found.frame
         if isinstance(feature, Age):
@@ -72,7 +72,7 @@ class Answers:
         since = None if source is None or feature.column is None else source.column_since().get(feature.column)
         return (frame["sequence"] < (ALWAYS if since is None else since)).fill_null(value=False)
 
-    def _sequence(self, feature: Sequence_, found: Found) -> pl.Series:
+    def _sequence(self, feature: SequenceOf, found: Found) -> pl.Series:
         flat = self._take(feature, cast("pl.Series", found.chosen))
         question = pl.int_range(pl.len()) // feature.length
         lists = flat.to_frame("slot").group_by(question.alias("question"), maintain_order=True).agg("slot")
@@ -98,7 +98,11 @@ class Answers:
 
 
 def _status(
-    frame: pl.DataFrame, is_null: pl.Series | pl.Expr, *, expired: pl.Series | None = None, older: pl.Series | None = None
+    frame: pl.DataFrame,
+    is_null: pl.Series | pl.Expr,
+    *,
+    expired: pl.Series | None = None,
+    older: pl.Series | None = None,
 ) -> pl.Series:
     """Why a value is null (R20): an event was there or not, was too old, or had no value."""
     words = (

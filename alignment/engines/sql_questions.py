@@ -16,7 +16,7 @@ from alignment.engines.sql_rows import Narrow, comparable
 from alignment.engines.sql_rules import ALWAYS, BLOCK, sql
 from alignment.engines.sql_windows import PARTS, aggregate_sql, windows_sql
 from alignment.errors import AggregateOverflowError
-from alignment.features import Feature, Forecast, Lag, Latest, Sequence_, Window
+from alignment.features import Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.spine import Spine
 from alignment.wallclock import Instants
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _WIDER = 4  # how much further back each round looks for what the last one did not find
 _PART_BLOCKS = 250_000
+_PART_ROWS = 4_000_000  # about how many chosen rows are held in lists at a time
 _NO_ISSUE = "NULL::BIGINT"
+_NOTHING = pl.DataFrame(schema={"some_current": pl.Boolean, "some_withdrawn": pl.Boolean})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,12 @@ class Asker:
         keys = self.narrow.keys
         kinds = zip(self.narrow.view.spine_entities, self.narrow.key_types, keys, strict=True)
         columns = [pl.Series("spine_row", np.arange(len(self.spine.t))), pl.Series("t", self.spine.t)]
-        asked = self.spine.frame.select(comparable(pl.col(name).cast(kind), kind).alias(key) for name, kind, key in kinds)
-        self.connection.register("spine", asked.with_columns(columns).to_arrow() if keys else pl.DataFrame(columns).to_arrow())
+        asked = self.spine.frame.select(
+            comparable(pl.col(name).cast(kind), kind).alias(key) for name, kind, key in kinds
+        )
+        self.connection.register(
+            "spine", asked.with_columns(columns).to_arrow() if keys else pl.DataFrame(columns).to_arrow()
+        )
         parts = {
             "keys": ", ".join(keys),
             "all_known": " AND ".join(f"{key} IS NOT NULL" for key in keys),
@@ -108,9 +114,14 @@ class Asker:
         if isinstance(feature, Window):
             frame = self._windows(feature)
             value = frame[self._output(feature)]
-            frame = frame.select("some_current", "some_withdrawn", pl.col(f"{self._x(feature)}_count").alias("count"), value.alias("value"))
+            frame = frame.select(
+                "some_current",
+                "some_withdrawn",
+                pl.col(f"{self._x(feature)}_count").alias("count"),
+                value.alias("value"),
+            )
             return Found(frame, value if feature.aggregate in ("first", "last") else None)
-        if isinstance(feature, Sequence_):
+        if isinstance(feature, SequenceOf):
             return self._grid(feature) if feature.step is not None else self._last(feature)
         frame = self._pick(feature)
         return Found(frame, frame["row"] if feature.column is not None else None)
@@ -127,7 +138,11 @@ class Asker:
         if notice not in self._revisions:
             name = self._revisions[notice] = f"revisions_{len(self._revisions)}"
             ids = self.narrow.ids
-            order = ["event", "issue", "arrival"] if self._is_forecast and not ids else ["event", "arrival", "sequence", *ids]
+            order = (
+                ["event", "issue", "arrival"]
+                if self._is_forecast and not ids
+                else ["event", "arrival", "sequence", *ids]
+            )
             withdrawal = rules.NEXT_WITHDRAWAL.format(subject=self._subject) if self._is_forecast else "NULL::BIGINT"
             parts = {
                 "revisions": name,
@@ -150,13 +165,17 @@ class Asker:
                 is_current = rules.HAS_NO_NEWER_ISSUE.format(revisions=table, same_subject=same)
         return sql(rules.CANDIDATES, revisions=table, asks=asks, first_block=first_block, is_current=is_current)
 
-    def _make_asks(self, table: str, low: Bound | None, high: Bound) -> None:
+    def _ends(self, feature: Feature) -> tuple[Instants, Instants]:
+        """The events each question may use, both ends included."""
         t = self.spine.t
-        lo = np.full_like(t, ALWAYS) if low is None else _instants(low, t)
-        self._make_ranges(table, np.arange(len(t)), np.arange(len(t)), lo, _instants(high, t))
+        low, high = feature_range(feature, t, self.narrow.view.zone)
+        return np.full_like(t, ALWAYS) if low is None else _instants(low, t), _instants(high, t)
 
-    def _make_ranges(self, table: str, ask: Instants, spine_row: Instants, lo: Instants, hi: Instants) -> None:
-        self.connection.register("ranges", pl.DataFrame({"ask": ask, "spine_row": spine_row, "lo": lo, "hi": hi}).to_arrow())
+    def _make_asks(self, table: str, lo: Instants, hi: Instants, *, first: int = 0, per_row: int = 1) -> None:
+        """Number the questions with these ends from `first` on; `per_row` of them belong to one spine row."""
+        ask = np.arange(first, first + len(lo))
+        ranges = pl.DataFrame({"ask": ask, "spine_row": ask // per_row, "lo": lo, "hi": hi})
+        self.connection.register("ranges", ranges.to_arrow())
         self.connection.execute(sql(rules.ASKS, revisions=table))
 
     def _search(self, statement: str, columns: str, table: str, reach: int, **parts: object) -> None:
@@ -181,7 +200,7 @@ class Asker:
         shape = ("pick", ends, notice, having)
         if shape not in self._asked:
             table = self._table(notice)
-            self._make_asks(table, *feature_range(feature, self.spine.t, self.narrow.view.zone))
+            self._make_asks(table, *self._ends(feature))
             self._asked[shape] = self._picked(table, len(self.spine.t), having)
         return self._asked[shape]
 
@@ -191,43 +210,48 @@ class Asker:
         found = self._fetch(sql(rules.PICKED, revisions=table, issue="issue" if self._is_forecast else _NO_ISSUE))
         return _in_order(found, asks)
 
-    def _grid(self, feature: Sequence_) -> Found:
+    def _grid(self, feature: SequenceOf) -> Found:
         """One pick per slot (R11)."""
         points = grid_points(feature, self.spine.t, self.narrow.view.zone)
-        rows, length, table = len(self.spine.t), feature.length, self._table()
         oldest_first = points[::-1].T  # one line per spine row: length + 1 points
-        spine_row = np.repeat(np.arange(rows), length)
         lo, hi = oldest_first[:, :-1].ravel() + 1, oldest_first[:, 1:].ravel()
-        self._make_ranges(table, np.arange(rows * length), spine_row, lo, hi)
-        slots = self._picked(table, rows * length, None)
-        frame = slots.group_by(pl.Series("spine_row", spine_row), maintain_order=True).agg(
-            pl.col("some_current").any(), pl.col("some_withdrawn").any()
-        )
-        return Found(frame, slots["row"])
+        table = self._table()
+        self._make_asks(table, lo, hi, per_row=feature.length)
+        slots = self._picked(table, len(lo), None)
+        by_row = slots.group_by(pl.col("ask") // feature.length, maintain_order=True)
+        return Found(by_row.agg(pl.col("some_current").any(), pl.col("some_withdrawn").any()), slots["row"])
 
-    def _last(self, feature: Sequence_) -> Found:
+    def _last(self, feature: SequenceOf) -> Found:
         """The last events, as they come (R11)."""
         rows, length, table = len(self.spine.t), feature.length, self._table()
-        self._make_asks(table, *feature_range(feature, self.spine.t, self.narrow.view.zone))
-        columns = "ask BIGINT, rows BIGINT[], some_withdrawn BOOLEAN"
-        self._search(rules.LAST_N, columns, table, 2 + length // BLOCK, length=length)
-        found = _in_order(self._fetch("SELECT ask, rows, some_withdrawn FROM picked"), rows)
-        count = found["rows"].list.len().fill_null(0)
-        newest_first = found.select("ask", "rows").filter(count > 0).explode("rows")
-        slot = length - 1 - newest_first.select(pl.int_range(pl.len()).over("ask")).to_series()
+        lo, hi = self._ends(feature)
         flat = np.full(rows * length, -1)
-        flat[(newest_first["ask"] * length + slot).to_numpy()] = newest_first["rows"].to_numpy()
+        found = []
+        for start in range(0, rows, _PART_ROWS // length + 1):
+            stop = start + _PART_ROWS // length + 1
+            self._make_asks(table, lo[start:stop], hi[start:stop], first=start)
+            columns = "ask BIGINT, rows BIGINT[], some_withdrawn BOOLEAN"
+            self._search(rules.LAST_N, columns, table, 2 + length // BLOCK, length=length)
+            part = self._fetch(
+                "SELECT ask, rows, some_withdrawn, coalesce(len(rows), 0) > 0 AS some_current FROM picked"
+            )
+            newest_first = part.filter("some_current").select("ask", "rows").explode("rows")
+            slot = length - 1 - newest_first.select(pl.int_range(pl.len()).over("ask")).to_series()
+            flat[(newest_first["ask"] * length + slot).to_numpy()] = newest_first["rows"].to_numpy()
+            found.append(part.drop("rows"))
         chosen = pl.Series(flat)
-        return Found(found.select((count > 0).alias("some_current"), "some_withdrawn"), chosen.set(chosen < 0, None))
+        frame = _in_order(pl.concat(found), rows) if found else _NOTHING
+        return Found(frame, chosen.set(chosen < 0, None))
 
     def _windows(self, feature: Window) -> pl.DataFrame:
         """All windows with the range of `feature`, asked together."""
         shape = ("windows", feature.length, feature.offset)
         if shape not in self._asked:
             table = self._table()
-            self._make_asks(table, *feature_range(feature, self.spine.t, self.narrow.view.zone))
+            self._make_asks(table, *self._ends(feature))
             alike = [
-                one for one in self.narrow.view.features
+                one
+                for one in self.narrow.view.features
                 if isinstance(one, Window) and (one.length, one.offset) == (feature.length, feature.offset)
             ]
             self._asked[shape] = self._aggregated(table, alike)
@@ -251,7 +275,10 @@ class Asker:
 
     def _check_sums(self, frame: pl.DataFrame, windows: list[Window]) -> None:
         for one in windows:
-            if one.aggregate == "sum" and (frame[self._output(one)].is_null() & (frame[f"{self._x(one)}_count"] > 0)).any():
+            if (
+                one.aggregate == "sum"
+                and (frame[self._output(one)].is_null() & (frame[f"{self._x(one)}_count"] > 0)).any()
+            ):
                 raise AggregateOverflowError(
                     f"{self.narrow.view.place}: a sum of {one.column!r} does not fit in 64 bits",
                     f'sum it as float64, e.g. derive={{"{one.column}_real": pl.col("{one.column}").cast(pl.Float64)}}.',

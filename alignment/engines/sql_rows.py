@@ -19,7 +19,7 @@ from alignment.durations import Duration, instant_from_us
 from alignment.errors import AggregateOverflowError, AlignmentError, AmbiguousRevisionsError
 from alignment.features import Forecast, Latest, Window
 from alignment.layout import common_type
-from alignment.observations import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION, canonical, check_rows, checked
+from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION, canonical, check_rows, checked
 from alignment.spine import Spine
 from alignment.views import FeatureView
 
@@ -65,7 +65,9 @@ class Narrow:
     def is_counted_only(self, column: str) -> bool:
         """Whether all that matters of a column is where it is null."""
         asked = [f.aggregate for f in self.view.features if isinstance(f, Window) and f.column == column]
-        return all(kind in _WITHOUT_ARITHMETIC for kind in asked) and not self.view.observations.schema[column].is_float()
+        return (
+            all(kind in _WITHOUT_ARITHMETIC for kind in asked) and not self.view.observations.schema[column].is_float()
+        )
 
     def is_float(self, feature: Window) -> bool:
         """Whether a window may meet NaN."""
@@ -89,7 +91,9 @@ class Narrow:
         columns.append(given.alias("is_retraction"))
         columns.extend(self._value(name).alias(short) for name, short in self.values.items())
         narrow = frame.select(columns)
-        return narrow.with_columns(self._deadline(narrow["event"], notice).alias(name) for notice, name in self.deadlines.items())
+        return narrow.with_columns(
+            self._deadline(narrow["event"], notice).alias(name) for notice, name in self.deadlines.items()
+        )
 
     def _value(self, name: str) -> pl.Expr:
         if self.is_counted_only(name):
@@ -185,9 +189,9 @@ def _batches(narrow: Narrow, position: int | None, limit: int) -> Iterator[pl.Da
     observed = narrow.view.observations
     rows = canonical(observed, narrow.view.columns_read, position=position, as_of_us=limit)
     try:
-        yield check_rows(observed, rows.head(0).collect()).frame
+        yield check_rows(observed, rows.head(0).collect())[0]
         for batch in rows.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True):
-            yield check_rows(observed, batch).frame
+            yield check_rows(observed, batch)[0]
     except AlignmentError:
         # A batch knows neither its place nor the others: say it once more of the whole, keys and times alone.
         checked(observed, [], position=position, as_of_us=limit)
@@ -229,7 +233,13 @@ def refuse_different(narrow: Narrow, ties: pl.DataFrame, *, position: int | None
     wanted = pl.concat([ties["row"], ties["row_before"]]).unique().to_frame(_ROW).lazy()
     whole = observed.lazy(position=position)
     names = whole.collect_schema().names()
-    rows = whole.with_row_index(_ROW).with_columns(pl.col(_ROW).cast(pl.Int64)).join(wanted, on=_ROW, how="semi").collect().sort(_ROW)
+    rows = (
+        whole.with_row_index(_ROW)
+        .with_columns(pl.col(_ROW).cast(pl.Int64))
+        .join(wanted, on=_ROW, how="semi")
+        .collect()
+        .sort(_ROW)
+    )
     first, second = (rows[rows[_ROW].search_sorted(ties[side])] for side in ("row_before", "row"))
     differ = ties["differs"]
     for name in names:
@@ -240,7 +250,9 @@ def refuse_different(narrow: Narrow, ties: pl.DataFrame, *, position: int | None
     a, b = ties["row_before"][at], ties["row"][at]
     about = {name: first[name][at] for name in [*observed.entities, *observed.key]}
     key = "".join(f"{name}={value!r}, " for name, value in about.items())
-    event, arrival = (None if us is None else instant_from_us(us).isoformat() for us in (ties["event"][at], ties["arrival"][at]))
+    event, arrival = (
+        None if us is None else instant_from_us(us).isoformat() for us in (ties["event"][at], ties["arrival"][at])
+    )
     raise AmbiguousRevisionsError(
         f"{observed.place}: {int(differ.sum())} pairs of different rows have the same key and arrival, first rows {a} and {b}"
         f" ({key}event {event or 'null'}, arrival {arrival})",

@@ -149,10 +149,10 @@ WHERE len(found.rows) = {length} OR {first_block} <= lo_block
 
 TIES = """
 -- R17: rows of one key and arrival that nothing orders, each with the one before it in the order given.
-SELECT row, row_before, event, arrival, {differs} AS differs
+SELECT row, row_before, event_before AS event, arrival, {differs} AS differs
 FROM (
-    SELECT row, event, arrival, {withdraws_all} AS withdraws_all,
-        lag(row) OVER one_instant AS row_before, lag({withdraws_all}) OVER one_instant AS withdrew_all
+    SELECT row, arrival, {withdraws_all} AS withdraws_all, lag({withdraws_all}) OVER one_instant AS withdrew_all,
+        lag(row) OVER one_instant AS row_before, lag(event) OVER one_instant AS event_before
     FROM counting
     {only}
     WINDOW one_instant AS (PARTITION BY entity, {key}, arrival, sequence ORDER BY row)

@@ -72,7 +72,23 @@ def arrange(
         if not is_sorted(key):
             merge_sort(key, tag, spare_key, spare_tag)
         if forecast:
-            _number_issues(key, tag, r, a, issue, withdraws, order, low, subject, issue_key, key_start, subjects, entity, tied, ties)
+            _number_issues(
+                key,
+                tag,
+                r,
+                a,
+                issue,
+                withdraws,
+                order,
+                low,
+                subject,
+                issue_key,
+                key_start,
+                subjects,
+                entity,
+                tied,
+                ties,
+            )
         else:
             _number_subjects(key, tag, r, a, order, low, subject, subjects, entity, tied, ties)
         if with_id:
@@ -137,7 +153,17 @@ def _same_instant(r: Any, a: Any, order: Any, i: int, j: int) -> bool:
 
 @jit
 def _number_subjects(
-    key: Any, tag: Any, r: Any, a: Any, order: Any, low: int, subject: Any, subjects: Any, entity: int, tied: Any, ties: Any
+    key: Any,
+    tag: Any,
+    r: Any,
+    a: Any,
+    order: Any,
+    low: int,
+    subject: Any,
+    subjects: Any,
+    entity: int,
+    tied: Any,
+    ties: Any,
 ) -> None:
     number = -1
     for i in range(len(key)):

@@ -20,7 +20,16 @@ def count_rows(codes: Any, arrival: Any, limit: int, start: int, stop: int, coun
 
 @jit
 def scatter_rows(
-    codes: Any, event: Any, arrival: Any, limit: int, start: int, stop: int, cursor: Any, rows: Any, events: Any, arrivals: Any
+    codes: Any,
+    event: Any,
+    arrival: Any,
+    limit: int,
+    start: int,
+    stop: int,
+    cursor: Any,
+    rows: Any,
+    events: Any,
+    arrivals: Any,
 ) -> None:
     """Put the rows counted by `count_rows` into their entity's place, in the order given."""
     for row in range(start, stop):
@@ -34,7 +43,7 @@ def scatter_rows(
 
 
 @jit
-def _table_place(keys: Any, row: int, shift: int) -> int:
+def _table_place(keys: Any, row: int, shift: int) -> Any:
     mixed = np.uint64(0)
     for part in range(keys.shape[1]):
         mixed = (mixed ^ np.uint64(keys[row, part])) * np.uint64(0x9E3779B97F4A7C15)

@@ -8,8 +8,8 @@ import numpy as np
 
 from alignment.jit import jit
 
-
 _BLOCK = 16
+
 
 @jit
 def merge_sort(key: Any, tag: Any, spare_key: Any, spare_tag: Any) -> None:
@@ -83,6 +83,7 @@ def _merge(key: Any, tag: Any, spare_key: Any, spare_tag: Any, low: int, middle:
 
 @jit
 def is_sorted(values: Any) -> bool:
+    """Whether no value is less than the one before it."""
     for i in range(1, len(values)):
         if values[i - 1] > values[i]:
             return False

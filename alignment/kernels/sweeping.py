@@ -208,7 +208,9 @@ def sweep(
                     elif flag == WITHDRAWN:
                         now = -1
                     if with_id:
-                        before = by_subject[s]  # >= 0 current, -1 never seen, else withdrawn when it was row -2 - before
+                        before = by_subject[
+                            s
+                        ]  # >= 0 current, -1 never seen, else withdrawn when it was row -2 - before
                         if before < 0 and now < 0:
                             continue
                         by_subject[s] = now if now >= 0 else -2 - before
@@ -237,8 +239,23 @@ def sweep(
                 target = targets[k]
                 if kind == GRID:
                     _fill_grid(
-                        events, n_slots, current, state, lowest, top, highest, moment, lows[k], low_rows[k], bounds, q,
-                        parameter[k], picks, target, hints, 2 * k,
+                        events,
+                        n_slots,
+                        current,
+                        state,
+                        lowest,
+                        top,
+                        highest,
+                        moment,
+                        lows[k],
+                        low_rows[k],
+                        bounds,
+                        q,
+                        parameter[k],
+                        picks,
+                        target,
+                        hints,
+                        2 * k,
                     )
                     continue
                 if kind == EVERYTHING:
@@ -284,8 +301,21 @@ def sweep(
                         pass
                     elif has_values:
                         filled, nan = aggregate_window(
-                            events[a:b], column[a:b], state[a:b], buffer, integers, aggregate_kinds, aggregate_shares,
-                            aggregate_targets, low_k, high_k, q, exact, real, known, overflow,
+                            events[a:b],
+                            column[a:b],
+                            state[a:b],
+                            buffer,
+                            integers,
+                            aggregate_kinds,
+                            aggregate_shares,
+                            aggregate_targets,
+                            low_k,
+                            high_k,
+                            q,
+                            exact,
+                            real,
+                            known,
+                            overflow,
                         )
                     else:
                         for p in range(a, b):
@@ -338,7 +368,7 @@ def count_up_to(events: Any, n: int, instant: int, hint: int) -> int:
 @jit
 def _pick(
     events: Any, current: Any, state: Any, lowest: int, top: int, highest: int, lower: int, end: int, pass_nulls: int
-) -> int:
+) -> Any:
     """The row of the greatest current event below slot `end` and not before `lower`, or why there is none."""
     found_null = False
     p = min(end - 1, highest)

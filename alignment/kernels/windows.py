@@ -11,11 +11,11 @@ from alignment.codes import COUNT, FIRST, LAST, MAX, MEAN, MIN, PRESENT, QUANTIL
 from alignment.jit import jit
 from alignment.kernels.sorting import merge_sort
 
-
 HOUR_US = 3_600_000_000.0
 
+
 @jit
-def _exact_sum_fits(buffer: Any, n: int) -> bool:
+def _exact_sum_fits(buffer: Any, n: int) -> Any:
     """Whether the integers sum to something that fits in 64 bits."""
     high, low = np.int64(0), np.int64(0)
     for i in range(n):

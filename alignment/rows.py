@@ -1,0 +1,302 @@
+"""Rows in the one form that engines read: canonical names, complete arrivals, rules enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from alignment.durations import DAY_US, instant_from_us
+from alignment.errors import ColumnTypeError, EventAfterArrivalError, NullKeyError, NullTimeError, UnknownArrivalError
+from alignment.observations import Observations
+from alignment.wallclock import to_instants
+
+EVENT, ARRIVAL, ISSUE = "@event", "@arrival", "@issue"
+"""Canonical columns, Int64 microseconds UTC; `@issue` in forecasts only."""
+RETRACTION = "@retraction"
+"""Boolean, never null."""
+ORDER = "@order"
+"""Int64: orders rows of one arrival; `log_sequence` where there is one."""
+ARRIVAL_KIND = "@arrival_kind"
+
+_AT_ONCE = 1 << 30
+"""Values of a file or log are read together up to this many bytes; beyond it column by column, when they are asked for."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """Canonical rows that obey the rules.
+
+    Attributes:
+        observations: Where they come from.
+        frame: Entity and id columns, the canonical columns, and values that are in memory; row order as given.
+        raised: How many arrivals were raised to their event (R5).
+        position: Log position at which they were read.
+        as_of_us: Rows that arrived later may be left out.
+    """
+
+    observations: Observations
+    frame: pl.DataFrame
+    raised: int
+    position: int | None = None
+    as_of_us: int | None = None
+
+    def column(self, name: str) -> pl.Series:
+        """One observed column, row for row; read now if it is not in memory."""
+        if name in self.frame.columns:
+            return self.frame[name]
+        lazy = canonical(self.observations, [name], position=self.position, as_of_us=self.as_of_us)
+        return lazy.select(name).collect().to_series()
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Give back the memory of columns that are no longer needed."""
+        self.frame = self.frame.drop(names, strict=False)
+
+
+def canonical(
+    observations: Observations,
+    columns: Sequence[str],
+    *,
+    position: int | None = None,
+    as_of_us: int | None = None,
+) -> pl.LazyFrame:
+    """The rows under canonical names: entity and key columns, `@event`, `@arrival`, ... and `columns`.
+
+    `@arrival` may be null where no delay rule is given, and events may lie after arrivals: see `checked`.
+
+    Args:
+        observations: The rows.
+        columns: Observed columns to keep.
+        position: Greatest `log_sequence` that counts; None for all.
+        as_of_us: Rows that arrived later are dropped where the source can do so cheaply.
+
+    Returns:
+        A lazy frame; `@order` is there only if the rows have a `log_sequence`, `@issue` only for forecasts.
+    """
+    schema = observations.schema
+    as_of = None if as_of_us is None else instant_from_us(as_of_us)
+    rows = observations.lazy(position=position, as_of=as_of)
+    kept = list(dict.fromkeys([*observations.entities, *observations.key, *columns]))
+    fields = [pl.col(name) for name in kept]
+    fields.append(_time(observations, observations.event_time, is_event=True).alias(EVENT))
+    if observations.arrival_time in schema:
+        fields.append(_time(observations, observations.arrival_time).alias(ARRIVAL))
+    else:
+        fields.append(pl.lit(None, pl.Int64).alias(ARRIVAL))
+    if observations.has_issue_time:
+        fields.append(_time(observations, observations.issue_time).alias(ISSUE))
+    if observations.is_retraction in schema:
+        fields.append(pl.col(observations.is_retraction).fill_null(value=False).alias(RETRACTION))
+    if observations.has_log_sequence:
+        fields.append(pl.col(observations.log_sequence).cast(pl.Int64).alias(ORDER))
+    if "arrival_kind" in schema:
+        fields.append(pl.col("arrival_kind").alias(ARRIVAL_KIND))
+    return rows.select(fields)
+
+
+def checked(
+    observations: Observations,
+    columns: Sequence[str],
+    *,
+    position: int | None = None,
+    as_of_us: int | None = None,
+) -> Rows:
+    """Canonical rows, collected, with arrivals complete and every rule of a frame enforced.
+
+    Args:
+        observations: The rows.
+        columns: Observed columns that will be asked for.
+        position: Greatest `log_sequence` that counts; None for all that are there now.
+        as_of_us: Rows that arrived later may be left out.
+
+    Raises:
+        NullKeyError: If an entity or id is null (R21).
+        NullTimeError: If an event (or a forecast's issue) is null on a row with values.
+        UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
+        EventAfterArrivalError: If a measurement's event is later than its arrival by more than the tolerance (R5).
+    """
+    if position is None and observations.source is not None:
+        position = observations.source.position()
+    stored = observations.source is not None or isinstance(observations.frame, str | Path)
+    if stored and columns:
+        height = observations.lazy(position=position).select(pl.len()).collect().item()
+        columns = columns if height * len(columns) * 8 <= _AT_ONCE else []
+    frame, raised = check_rows(
+        observations, canonical(observations, columns, position=position, as_of_us=as_of_us).collect()
+    )
+    return Rows(observations, frame, raised, position, as_of_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a provider's rows are, at a position.
+
+    Attributes:
+        rows: How many.
+        greatest_arrival: The latest instant at which one arrived, microseconds; None without rows.
+        arrival_kinds: Rows by how their arrival is known.
+        arrivals_raised: Rows whose arrival was raised to their event (R5).
+    """
+
+    rows: int
+    greatest_arrival: int | None
+    arrival_kinds: dict[str, int]
+    arrivals_raised: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest."""
+        greatest = None if self.greatest_arrival is None else instant_from_us(self.greatest_arrival).isoformat()
+        return {
+            "rows": self.rows,
+            "greatest_arrival": greatest,
+            "arrival_kinds": self.arrival_kinds,
+            "arrivals_raised": self.arrivals_raised,
+        }
+
+
+def summarize(observations: Observations, *, position: int | None = None) -> Summary:
+    """What the rows are, from their times alone.
+
+    Raises:
+        UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
+    """
+    rows = canonical(observations, [], position=position).drop(
+        observations.entities, observations.key, ORDER, strict=False
+    )
+    measured = observations.kind == "measurement"
+    known = [pl.col(ARRIVAL_KIND)] if "arrival_kind" in observations.schema else []
+    if observations.delay is not None:
+        rows = _complete_arrivals(observations, rows.collect()).lazy()
+        known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
+    early = (pl.col(EVENT) > pl.col(ARRIVAL)) if measured else pl.lit(value=False)
+    counted = (
+        rows.group_by(known or [pl.lit("measured").alias(ARRIVAL_KIND)])
+        .agg(
+            pl.len(),
+            pl.col(ARRIVAL).max(),
+            early.sum().alias("raised"),
+            pl.col(EVENT).filter(early).max().alias("raised_to"),
+        )
+        .sort(ARRIVAL_KIND)
+        .collect(engine="streaming")
+    )
+    latest = [instant for name in (ARRIVAL, "raised_to") for instant in counted[name].drop_nulls()]
+    kinds = {kind or "unknown": n for kind, n in counted.select(ARRIVAL_KIND, "len").iter_rows()}
+    return Summary(int(counted["len"].sum()), max(latest, default=None), kinds, int(counted["raised"].sum()))
+
+
+def check_rows(observations: Observations, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """`frame` with arrivals complete and raised, and how many were raised; see `checked`.
+
+    Raises:
+        NullKeyError: If an entity or id is null (R21).
+        ColumnTypeError: If a log sequence is null.
+    """
+    place = observations.place
+    for name in [*observations.entities, *observations.key]:
+        if frame[name].null_count():
+            row = int(frame[name].is_null().arg_max() or 0)
+            raise NullKeyError(
+                f"{place}: {name!r} is null in {frame[name].null_count()} rows, first in row {row}",
+                f'drop them, e.g. frame.drop_nulls("{name}"), or name another key.',
+            )
+    retraction = frame[RETRACTION] if RETRACTION in frame.columns else None
+    if ORDER in frame.columns and frame[ORDER].null_count():
+        row = int(frame[ORDER].is_null().arg_max() or 0)
+        raise ColumnTypeError(
+            f"{place}: {observations.log_sequence!r} is null, first in row {row}",
+            "number every row, or drop the column.",
+        )
+    _check_null_times(observations, frame, retraction)
+    frame = _complete_arrivals(observations, frame)
+    if observations.kind == "forecast":
+        if ISSUE not in frame.columns:
+            issue = pl.col(ARRIVAL) if retraction is None else pl.when(~pl.col(RETRACTION)).then(ARRIVAL)
+            frame = frame.with_columns(issue.alias(ISSUE))
+        return frame, 0
+    return _raise_arrivals(observations, frame, retraction)
+
+
+def _check_null_times(observations: Observations, frame: pl.DataFrame, retraction: pl.Series | None) -> None:
+    place = observations.place
+    for column, name in ((EVENT, observations.event_time), (ISSUE, observations.issue_time)):
+        if column not in frame.columns or not frame[column].null_count():
+            continue
+        null = frame[column].is_null()
+        if retraction is not None and (column == ISSUE or observations.key):
+            null = null & ~retraction
+        if null.any():
+            row = int(null.arg_max() or 0)
+            raise NullTimeError(
+                f"{place}: {name!r} is null in {null.sum()} rows with values, first in row {row}",
+                f'drop them, e.g. frame.filter(pl.col("{name}").is_not_null()).',
+            )
+
+
+def _complete_arrivals(observations: Observations, frame: pl.DataFrame) -> pl.DataFrame:
+    missing = frame[ARRIVAL].null_count()
+    if not missing:
+        return frame
+    place = observations.place
+    if observations.delay is None:
+        row = int(frame[ARRIVAL].is_null().arg_max() or 0)
+        raise UnknownArrivalError(
+            f"{place}: {observations.arrival_time!r} is null in {missing} rows, first in row {row}: when they arrived is unknown",
+            'declare it, e.g. delay=al.FixedDelay("45m"), or drop the rows.',
+        )
+    times = [pl.col(EVENT).cast(pl.Datetime("us", "UTC")).alias("event_time")]
+    if ISSUE in frame.columns:
+        times.append(pl.col(ISSUE).cast(pl.Datetime("us", "UTC")).alias("issue_time"))
+    unknown = pl.col(ARRIVAL).is_null()
+    given = observations.delay.arrival_times(frame.select(times)).to_physical()
+    kinds = pl.col(ARRIVAL_KIND) if ARRIVAL_KIND in frame.columns else pl.lit("measured")
+    return frame.with_columns(
+        pl.coalesce(ARRIVAL, given).alias(ARRIVAL),
+        pl.when(unknown).then(pl.lit(observations.delay.arrival_kind)).otherwise(kinds).alias(ARRIVAL_KIND),
+    )
+
+
+def _raise_arrivals(
+    observations: Observations, frame: pl.DataFrame, retraction: pl.Series | None
+) -> tuple[pl.DataFrame, int]:
+    early = frame[EVENT] > frame[ARRIVAL]
+    if observations.key and retraction is not None:
+        early = (early & ~retraction).fill_null(value=False)
+    count = int(early.sum())
+    if not count:
+        return frame, 0
+    beyond = early & (frame[EVENT] - frame[ARRIVAL] > observations.tolerance.total_us)
+    if beyond.any():
+        row = int(beyond.arg_max() or 0)
+        event, arrival = instant_from_us(frame[EVENT][row]), instant_from_us(frame[ARRIVAL][row])
+        raise EventAfterArrivalError(
+            f"{observations.place}: {beyond.sum()} measurements arrived before they happened, first in row {row}: "
+            f"event {event.isoformat()}, arrival {arrival.isoformat()}",
+            'say kind="forecast" if they are forecasts, or raise clock_tolerance (now '
+            f"{observations.tolerance.text}) if the provider's clock is ahead.",
+        )
+    if ORDER not in frame.columns:
+        frame = frame.with_columns(pl.col(ARRIVAL).alias(ORDER))
+    return frame.with_columns(pl.when(early).then(EVENT).otherwise(ARRIVAL).alias(ARRIVAL)), count
+
+
+def _time(observations: Observations, name: str, *, is_event: bool = False) -> pl.Expr:
+    kind = observations.schema[name]
+    column = pl.col(name)
+    if kind == pl.Date:
+        zone = cast("str", observations.date_zone)
+        next_day = not is_event or observations.date_means == "end"
+        days = column.cast(pl.Int32).cast(pl.Int64) + (1 if next_day else 0)
+        return days.map_batches(lambda series: _midnights(series, zone), return_dtype=pl.Int64, is_elementwise=True)
+    unit = cast("pl.Datetime", kind).time_unit
+    if unit == "ns":
+        return -((-column.to_physical()) // 1000)
+    return column.to_physical() * 1000 if unit == "ms" else column.to_physical()
+
+
+def _midnights(days: pl.Series, zone: str) -> pl.Series:
+    instants = to_instants((days.fill_null(0) * DAY_US).to_numpy(), zone)
+    return pl.select(pl.when(days.is_not_null()).then(pl.Series(instants))).to_series()
