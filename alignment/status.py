@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment import codes
+
 STATUS = pl.Enum(["present", "null", "expired", "retracted", "missing"])
 """Type of `<feature>__status` columns."""
 
