@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,10 @@ def test_a_package_lists_its_public_names_and_they_exist(package: str) -> None:
     module = __import__(package)
     assert isinstance(module.__all__, list | tuple)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_the_page_on_the_data_flow_names_every_module_and_no_others() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {Path(name).name for name in re.findall(r"`([a-z_/]+\.py)`", page)} - {"oracle.py"}
+    there = {path.name for path in FILES if path.name != "__init__.py"}
+    assert named == there

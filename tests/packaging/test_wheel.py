@@ -33,6 +33,10 @@ def test_the_wheel_holds_our_three_packages_and_nothing_else(wheel: zipfile.ZipF
     assert tops == {*SHIPPED, "asknown-0.1.0.dist-info"}
 
 
+def test_the_wheel_holds_no_compiled_files(wheel: zipfile.ZipFile) -> None:
+    assert [name for name in wheel.namelist() if "__pycache__" in name or name.endswith((".pyc", ".nbi", ".nbc"))] == []
+
+
 def test_every_module_of_the_checkout_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     there = set(wheel.namelist())
     ours = {str(path.relative_to(ROOT)) for package in SHIPPED for path in (ROOT / package).rglob("*.py")}
