@@ -143,7 +143,7 @@ def spec_of(feature: Any, source: Source) -> oracle.Feature:
     def limit(own: Any, of_view: str | None) -> Span | None:
         return spanned(own) if own is not None else None if of_view is None else span(of_view, zone)
 
-    what = type(feature).__name__.lower().rstrip("_")
+    what = type(feature).__name__.lower().removesuffix("of")
     common: dict[str, Any] = {"name": f"{source.name}__{feature.name}", "column": feature.column}
     if feature.column is not None:
         common["dtype"] = kind_of(source.frame.with_columns(**source.derive).schema[feature.column])
