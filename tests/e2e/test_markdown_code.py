@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ PAGES = [
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if page.exists() and blocks(page)
 ]
+
+
+OUTSIDE_THE_DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "feature_repo" / "README.md"]
+
+
+@pytest.mark.parametrize("page", OUTSIDE_THE_DOCS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_pages_outside_the_docs_lead_somewhere(page: Path) -> None:
+    # `make docs` checks the links of the docs themselves.
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
 
 
 def shared_file(relative: str) -> Path:
