@@ -120,13 +120,12 @@ def current(rows: Sequence[Row], kind: str) -> tuple[list[Row], list[Row]]:
         # else R3: a retraction of an unknown key changes nothing
 
     events: dict[Any, Row] = {}
-    for key in last:
+    for key, row in last.items():
+        about = key[0]
         if withdrawn[key]:
             continue
-        about = key[0]
-        newer = about not in events or kind != "forecast" or last[key]["issue"] > events[about]["issue"]
-        if newer:  # R2: of a forecast event the present row of its greatest issue_time
-            events[about] = last[key]
+        if about not in events or row["issue"] > events[about]["issue"]:
+            events[about] = row  # R2: of a forecast event the present row of its greatest issue_time
     gone = [last[key] for key in last if withdrawn[key]]
     return sorted(events.values(), key=event_order), gone
 

@@ -172,6 +172,7 @@ def forecast_features(zoned: bool) -> list[Any]:
         declared += [
             al.forecast("x", ["1d", "2d"]),
             al.forecast("n", "1d", "1d"),
+            al.forecast("flag", "1h", "1h", "1d", name="flag_day_ahead"),
             al.window("x", ["count", "sum"], "1d", "-1d"),
             al.window("x", ["count", "first"], "1h", "-1d"),
             al.lag("n", "1d", "2h"),
@@ -220,6 +221,7 @@ def sources(
     calendar: str | None = None,
     keys: str | None = None,
     max_rows: int = 18,
+    by_id: bool | None = None,
 ) -> Source:
     """One view over drawn rows: revisions, ties, retractions, re-insertions, moved events, late and withdrawn runs."""
     kind = kind or draw(st.sampled_from(["measurement", "forecast"]))
@@ -242,7 +244,10 @@ def sources(
             max_size=max_rows,
         )
     )
-    by_id = kind == "measurement" and draw(st.integers(0, 2)) == 0
+    if by_id is None:
+        by_id = kind == "measurement" and draw(st.integers(0, 2)) == 0
+    if not KEYS[keys]:
+        drawn = [(0, *cells[1:]) for cells in drawn]  # one series for all
     rows = [row(kind, instants, by_id=by_id, cells=cells) for cells in drawn]
     if not sequenced and tie == "error":
         rows = without_ties(rows, by_id=by_id)

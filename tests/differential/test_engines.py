@@ -60,6 +60,7 @@ def test_the_local_engine_agrees_over_several_views(question):
     local_equals_oracle(question)
 
 
+@settings(max_examples=max(1, settings().max_examples // 2))
 @given(questions())
 def test_the_duckdb_engine_chooses_the_same_rows_and_its_sums_are_as_near_as_r17_asks(question):
     check_loosely(join(question, engine="duckdb"), question.spine, question.sources, as_of=question.as_of)

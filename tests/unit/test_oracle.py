@@ -11,9 +11,10 @@ from oracle import Answer, Feature, View, aggregate
 from oracle_clock import DAY, HOUR, MINUTE, Span, datetime_of, grid, micros_of, move, span
 
 BERLIN = "Europe/Berlin"
+PLAIN = View()
 
 
-def row(event, arrival, value, *, issue=None, gone=False, sequence=0, id=None):
+def row(event, arrival, value, *, issue=None, gone=False, sequence=0, ident=None):
     return {
         "entity": ("a",),
         "event": event,
@@ -23,7 +24,7 @@ def row(event, arrival, value, *, issue=None, gone=False, sequence=0, id=None):
         "gone": gone,
         "sequence": sequence,
         "place": 0,
-        "id": None if id is None else (id,),
+        "id": None if ident is None else (ident,),
         "values": {"x": value},
     }
 
@@ -32,7 +33,7 @@ def utc(text: str) -> int:
     return micros_of(datetime.fromisoformat(text + "+00:00"))
 
 
-def ask(rows, feature, t, view=View(), **arguments):
+def ask(rows, feature, t, view=PLAIN, **arguments):
     return oracle.answer(rows, view, feature, ("a",), t, **arguments)
 
 
@@ -70,7 +71,7 @@ def test_a_withdrawn_issue_shows_the_older_one_again_and_one_without_issue_withd
 
 
 def test_a_moved_event_leaves_no_orphan():
-    rows = [row(10, 10, 1.0, id="q"), row(15, 20, 1.5, id="q")]
+    rows = [row(10, 10, 1.0, ident="q"), row(15, 20, 1.5, ident="q")]
     count = Feature("window", "n", "x", aggregate="count", length=Span(micros=100))
     assert ask(rows, count, 30).value == 1
     assert ask(rows, Feature("lag", "l", "x", by=Span(micros=18)), 30) == Answer(None, "missing")

@@ -52,6 +52,17 @@ def test_a_position_hides_rows_of_the_log_that_came_after_it():
     assert answers(spine, [view], "weather__temp", positions={"weather": 4}) == [None]
 
 
+def test_a_frame_with_a_log_sequence_has_positions_too():
+    frame = table(
+        "station event_time arrival_time temp log_sequence",
+        ("a", "10:00", "10:10", 1.0, 5),
+        ("a", "10:00", "10:20", 2.0, 6),
+    )
+    view = weather(frame, al.latest("temp"))
+    assert answers(asked("11:00"), view, "weather__temp", positions={"weather": 5}) == [1.0]
+    assert answers(asked("11:00"), view, "weather__temp", positions=6) == [2.0]
+
+
 def test_rows_later_than_as_of_are_provisional():
     view = weather(temps(("a", "10:00", "10:00", 1.0)), al.latest("temp"))
     frame = al.point_in_time_join(asked("10:30", "10:31"), [view], as_of=at("10:30"), status=True)

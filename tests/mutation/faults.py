@@ -1,0 +1,331 @@
+"""Hand-made faults: a text that is in the source once, what it becomes, and the rule that this breaks.
+
+A fault's file is found by its text, so that moving code from file to file does not hide it; a test asserts that each text is
+still there exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2] / "alignment"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault."""
+
+    what: str
+    rule: str
+    old: str
+    new: str
+
+
+def place_of(fault: Fault, package: Path = PACKAGE) -> Path:
+    """The one file of the package that has the fault's text."""
+    places = [path for path in sorted(package.rglob("*.py")) if fault.old in path.read_text()]
+    if len(places) != 1:
+        raise LookupError(f"{fault.what!r}: its text is in {[path.name for path in places]}, not in exactly one file")
+    return places[0]
+
+
+FAULTS = [
+    # --- which rows count -----------------------------------------------------------------------------------------
+    Fault(
+        "a row that arrives exactly at t does not count",
+        "R1",
+        "while at < n and came[at] <= until:",
+        "while at < n and came[at] < until:",
+    ),
+    Fault(
+        "as_of is ignored", "R1", "return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)", "return t"
+    ),
+    Fault(
+        "as_of moves t where it is later",
+        "R1",
+        "return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)",
+        "return np.maximum(t, as_of_us)",
+    ),
+    Fault(
+        "all rows up to as_of count, whatever t",
+        "R1",
+        "return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)",
+        "return np.full_like(t, as_of_us)",
+    ),
+    Fault(
+        "a position is ignored by bare frames",
+        "R1",
+        "rows = rows.filter(pl.col(self.log_sequence) <= position)",
+        "pass",
+    ),
+    Fault(
+        "provisional from as_of on, not after it", "R1", "return t > min(ends) if ends", "return t >= min(ends) if ends"
+    ),
+    # --- revisions ------------------------------------------------------------------------------------------------
+    Fault("log_sequence does not order rows of one arrival", "R2", "        if not in_order:\n", "        if False:\n"),
+    Fault("arrivals are not brought into order", "R2", "    if not is_sorted(a):\n", "    if False:\n"),
+    Fault(
+        "the first revision stays current",
+        "R2",
+        "                    current[place] = row[now]\n",
+        "                    current[place] = row[now] if current[place] < 0 else current[place]\n",
+    ),
+    Fault(
+        "an old run that arrives late displaces a newer one",
+        "R2",
+        "                            if issue < b:\n                                continue\n",
+        "",
+    ),
+    Fault(
+        "a forecast without issue_time has one issue for all arrivals",
+        "R2",
+        "issue = pl.col(ARRIVAL) if",
+        "issue = pl.lit(0, pl.Int64) if",
+    ),
+    Fault(
+        "a null revision is passed over",
+        "R2",
+        "            flag = PRESENT_NULL\n        flags[i] = flag",
+        "            flag = NEVER\n        flags[i] = flag",
+    ),
+    # --- retractions ----------------------------------------------------------------------------------------------
+    Fault(
+        "a retraction is kept but does nothing",
+        "R3",
+        "        flag = WITHDRAWN if len(retraction) > 0 and retraction[row] != 0 else PRESENT",
+        "        flag = PRESENT",
+    ),
+    Fault(
+        "a retraction of an unknown key makes it retracted",
+        "R3",
+        "                        if state[place] != NEVER:\n                            state[place] = WITHDRAWN\n                            current[place] = -1\n                elif first_only:",
+        "                        state[place] = WITHDRAWN\n                        current[place] = -1\n                        lowest, top = min(lowest, place), max(top, place)\n                elif first_only:",
+    ),
+    Fault(
+        "a withdrawn event still shows",
+        "R3",
+        "                            state[place] = WITHDRAWN\n                            current[place] = -1\n                elif first_only:",
+        "                            state[place] = WITHDRAWN\n                elif first_only:",
+    ),
+    Fault(
+        "a retraction without issue withdraws the newest issue only",
+        "R3",
+        "by_issue[start : b + 1] = -1",
+        "by_issue[b : b + 1] = -1",
+    ),
+    Fault(
+        "no older issue shows after a withdrawal",
+        "R3",
+        "                            while b >= start and by_issue[b] < 0:\n                                b -= 1\n",
+        "                            b = b if by_issue[b] >= 0 else start - 1\n",
+    ),
+    Fault(
+        "is_retraction null means true",
+        "R3",
+        "fill_null(value=False).alias(RETRACTION)",
+        "fill_null(value=True).alias(RETRACTION)",
+    ),
+    # --- ids ------------------------------------------------------------------------------------------------------
+    Fault(
+        "an event that moves leaves its old place filled",
+        "R4",
+        "                            current[place] = -1\n                    elif now < 0",
+        "                            pass\n                    elif now < 0",
+    ),
+    Fault(
+        "a moved event's old place is called withdrawn",
+        "R4",
+        "state[place] = NEVER if now >= 0 else WITHDRAWN",
+        "state[place] = WITHDRAWN",
+    ),
+    Fault(
+        "a retracted id is forgotten", "R4", "by_subject[s] = now if now >= 0 else -2 - before", "by_subject[s] = now"
+    ),
+    Fault(
+        "events of one arrival are not ordered by id",
+        "R4",
+        "        if ORDER not in frame.columns:\n            return identity\n",
+        "        if ORDER not in frame.columns:\n            return frozen(np.empty(0, np.int64))\n",
+    ),
+    # --- early events ---------------------------------------------------------------------------------------------
+    Fault(
+        "an arrival is not raised to its event",
+        "R5",
+        "pl.when(early).then(EVENT).otherwise(ARRIVAL)",
+        "pl.when(early).then(ARRIVAL).otherwise(ARRIVAL)",
+    ),
+    Fault(
+        "exactly the clock tolerance is refused",
+        "R5",
+        "> observations.tolerance.total_us)",
+        ">= observations.tolerance.total_us)",
+    ),
+    # --- latest and ages ------------------------------------------------------------------------------------------
+    Fault(
+        "exactly the age limit is expired",
+        "R7",
+        ".gather(row_index(picks)) < floor",
+        ".gather(row_index(picks)) <= floor",
+    ),
+    Fault(
+        "age limits are ignored",
+        "R7",
+        "            picks = np.where(old.fill_null(value=False).to_numpy(), np.int32(codes.EXPIRED), picks)\n",
+        "",
+    ),
+    Fault(
+        "skip_null takes the newest event all the same",
+        "R6",
+        "if pass_nulls == 0 or state[p] == PRESENT:",
+        "if pass_nulls >= 0 or state[p] == PRESENT:",
+    ),
+    Fault(
+        "an arrival limit looks at events",
+        "R7",
+        "zip(self.view.limits(feature), (EVENT, ARRIVAL, ISSUE), strict=True)",
+        "zip(self.view.limits(feature), (EVENT, EVENT, ISSUE), strict=True)",
+    ),
+    Fault(
+        "a feature's own limit does not override its view's",
+        "R7",
+        "feature.max_event_age or self.max_event_age",
+        "self.max_event_age or feature.max_event_age",
+    ),
+    # --- windows --------------------------------------------------------------------------------------------------
+    Fault(
+        "a window includes its start",
+        "R8",
+        "return plus(lower, 1), shifted(t, zone, (-1, feature.offset))",
+        "return lower, shifted(t, zone, (-1, feature.offset))",
+    ),
+    Fault(
+        "an offset moves the end alone",
+        "R8",
+        "lower = shifted(t, zone, (-1, feature.offset), (-1, feature.length))",
+        "lower = shifted(t, zone, (-1, feature.length))",
+    ),
+    Fault(
+        "nulls count",
+        "R8",
+        "    for i in range(len(state)):\n        n += state[i] == PRESENT\n",
+        "    for i in range(len(state)):\n        n += state[i] == PRESENT or state[i] == 2\n",
+    ),
+    Fault("the spread divides by n", "R8", "squares / (n - 1)", "squares / n"),
+    Fault("quantiles take the nearest value below", "R8", "return x + (float(values[i + 1]) - x) * part", "return x"),
+    Fault("the slope is per minute", "R8", "HOUR_US = 3_600_000_000.0", "HOUR_US = 60_000_000.0"),
+    Fault(
+        "the slope is through the first event's mean",
+        "R8",
+        "x_mean, y_mean = x_sum / n, y_sum / n",
+        "x_mean, y_mean = 0.0, y_sum / n",
+    ),
+    Fault(
+        "a NaN is passed over by min",
+        "R8",
+        "exact[target, out] = whole if nan else least",
+        "exact[target, out] = least",
+    ),
+    Fault("a NaN is passed over by last", "R8", "= NAN if nan else current[p]", "= current[p]"),
+    Fault("an integer sum wraps around", "R8", "overflow[0] = target + 1", "pass"),
+    Fault(
+        "first and last change places", "R8", "up = aggregate_kinds[m] == FIRST\n", "up = aggregate_kinds[m] == LAST\n"
+    ),
+    # --- lags, leads, sequences -----------------------------------------------------------------------------------
+    Fault(
+        "a lag's tolerance is ignored",
+        "R9",
+        "return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), upper",
+        "return None, upper",
+    ),
+    Fault(
+        "a lag's far end does not count",
+        "R9",
+        "return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), upper",
+        "return plus(shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), 1), upper",
+    ),
+    Fault("min_notice is ignored", "R10", "if notice != NO_BOUND and came[i] > events[place] - notice:", "if False:"),
+    Fault(
+        "exactly min_notice is too late",
+        "R10",
+        "came[i] > events[place] - notice:",
+        "came[i] >= events[place] - notice:",
+    ),
+    Fault(
+        "a lead's tolerance reaches forward",
+        "R10",
+        "return shifted(t, zone, (1, feature.lead), (-1, feature.tolerance)), shifted(t, zone, (1, feature.lead))",
+        "return shifted(t, zone, (1, feature.lead)), shifted(t, zone, (1, feature.lead), (1, feature.tolerance))",
+    ),
+    Fault(
+        "a sequence is newest first",
+        "R11",
+        "picks[target + length - filled, q] = current[p]",
+        "picks[target + filled - 1, q] = current[p]",
+    ),
+    Fault(
+        "max_span includes its far end",
+        "R11",
+        "return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0",
+        "return shifted(t, zone, (-1, feature.max_span)), 0",
+    ),
+    Fault("the grid ends at t and not at its last point", "R11", "else moment // step * step", "else moment"),
+    Fault(
+        "a slot holds its first event",
+        "R11",
+        "            picks[target + length - 1 - g, q] = current[p]\n            filled = True\n        while p >= lowest and events[p] > lower:\n            p -= 1\n",
+        "            filled = True\n        while p >= lowest and events[p] > lower:\n            picks[target + length - 1 - g, q] = current[p] if current[p] >= 0 else picks[target + length - 1 - g, q]\n            p -= 1\n",
+    ),
+    # --- labels ---------------------------------------------------------------------------------------------------
+    Fault(
+        "a label's tolerance is ignored",
+        "R12",
+        "shifted(spine.t, zone, (1, label.horizon), (-1, label.tolerance))",
+        "shifted(spine.t, zone, (1, label.horizon))",
+    ),
+    Fault("the first release is the last", "R12", 'first_only=label.release == "first"', "first_only=False"),
+    Fault("a label counts before it is released", "R12", ", as_of_us - wait)", ", as_of_us)"),
+    # --- zones ----------------------------------------------------------------------------------------------------
+    Fault("calendar days are 24 hours", "R15", "    if zone is None or not days:\n", "    if True:\n"),
+    Fault("a doubled local time is its second pass", "R15", 'ambiguous="earliest"', 'ambiguous="latest"'),
+    Fault(
+        "the grid of a zone starts at UTC midnight",
+        "R15",
+        "    midnight = local_midnight(t, zone)\n",
+        "    midnight = t - t % 86_400_000_000\n",
+    ),
+    Fault(
+        "a bound goes back in the second pass", "R15", "moved[row] = max(moved[row],", "moved[row] = min(moved[row],"
+    ),
+    # --- the join -------------------------------------------------------------------------------------------------
+    Fault(
+        "a null key is asked about like any other",
+        "R21",
+        "codes[0][asked.is_null().to_numpy()] = -1",
+        "codes[0][asked.is_null().to_numpy()] = 0",
+    ),
+    Fault(
+        "retracted is called missing",
+        "R20",
+        "    if _any_withdrawn(events, state, lowest, min(end - 1, top), lower):\n        return RETRACTED\n    return MISSING",
+        "    return MISSING",
+    ),
+    Fault(
+        "a null value is called present",
+        "R20",
+        "found[is_null & (picks >= 0)] = _NULL",
+        "found[is_null & (picks >= 0)] = _PRESENT",
+    ),
+    Fault(
+        "rows from before a column existed are null",
+        "R20",
+        "found[before_column] = _MISSING",
+        "found[before_column] = _NULL",
+    ),
+    Fault(
+        "different rows of one key and arrival pass",
+        "R17",
+        '    if ties.any() and observations.on_tie == "error":\n',
+        "    if False:\n",
+    ),
+]
