@@ -284,6 +284,22 @@ def test_min_notice_in_days_counts_calendar_days_where_the_view_names_a_zone():
     assert answer(None) == [None]
 
 
+def test_logs_are_read_up_to_a_position_and_rows_from_before_a_column_are_missing():
+    frame = rows(log_sequence=[0, 1, 2], temp=[None, None, 3.0])
+    log = FrameLog(frame, "met", ["station"], since={"temp": 1})
+    view = al.FeatureView("w", observations=log, features=[al.latest("temp"), al.window("temp", "count", "24h"), al.event_age()])
+    spine = pl.DataFrame({"station": ["a", "a", "a"], "prediction_time": [START + hour * HOUR for hour in (1, 2, 3)]})
+
+    def words(position):
+        found = join(spine, [view], positions=position)
+        assert_frame_equal(found, al.point_in_time_join(spine, [view], positions=position, status=True))
+        return found["w__temp__status"].to_list()
+
+    assert words(None) == ["missing", "null", "present"]
+    assert words(1) == ["missing", "null", "null"]
+    assert words(-1) == ["missing", "missing", "missing"]
+
+
 def test_an_empty_spine_and_empty_observations_are_answered():
     view = al.FeatureView("w", ["station"], rows().clear().lazy(), [*FEATURES[:1], al.sequence("temp", 2), al.window("temp", "sum", "1h")])
     spine = pl.DataFrame({"station": ["a"], "prediction_time": [START]})
