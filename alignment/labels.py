@@ -12,10 +12,10 @@ from alignment import codes
 from alignment.bounds import Bound, shifted
 from alignment.durations import Duration, DurationLike, parse_duration
 from alignment.errors import LabelError, MissingColumnError
-from alignment.layout import Pool, encode_entities, lay_out, lay_out_questions
+from alignment.layout import Codes, Ints, Pool, encode_entities, lay_out, lay_out_questions
 from alignment.observations import Observations, ObservationSource
 from alignment.plan import Question, Sweep
-from alignment.rows import ARRIVAL, EVENT, checked
+from alignment.rows import ARRIVAL, EVENT, ORDER, RETRACTION, checked
 from alignment.spine import Spine
 from alignment.sweeps import row_index, run_sweep
 from alignment.views import FeatureView
@@ -177,8 +177,13 @@ def evaluate_label(
             first_only=label.release == "first",
             questions=[Question(codes.PICK, low, high)],
         )
-        answers = run_sweep(sweep, layout, asked, stored, len(spine.t), as_of_us, pool, always=True)
-    picked = row_index(answers.picks[0])
+        if wait is not None and rows.key:
+            first, last = (end if isinstance(end, np.ndarray) else spine.t + end for end in (low, high))
+            picked = _released(frame.select(rows.key), frame, given, asking, first, last, wait)
+        else:
+            picked = row_index(
+                run_sweep(sweep, layout, asked, stored, len(spine.t), as_of_us, pool, always=True).picks[0]
+            )
     found = frame.select(pl.col(EVENT, ARRIVAL).gather(picked))
     arrival = found[ARRIVAL] if wait is None else found[EVENT] + wait
     value, event_time, arrival_time = label.columns
@@ -189,3 +194,38 @@ def evaluate_label(
             arrival_time: arrival.cast(pl.Datetime("us", "UTC")),
         }
     )
+
+
+def _released(
+    keys: pl.DataFrame, frame: pl.DataFrame, given: Codes, asking: Codes, low: Ints, high: Ints, wait: int
+) -> pl.Series:
+    """Where ids are declared and events may move: the row that was current `wait` after its own event, per spine row.
+
+    A row is a release of its event iff it had arrived by then and the next revision of its id had not. The sweep cannot tell:
+    it knows one current row per id, and a move after one event's release would take that event away.
+    """
+    order = [ARRIVAL, ORDER] if ORDER in frame.columns else [ARRIVAL]
+    gone = pl.col(RETRACTION) if RETRACTION in frame.columns else pl.lit(False)
+    due = pl.col(EVENT) + wait
+    rows = (
+        frame.select(EVENT, *order, gone.alias(RETRACTION))
+        .with_row_index("@row")
+        .with_columns(pl.Series("@entity", given))
+    )
+    rows = rows.hstack(keys.rename(lambda name: f"@id {name}")).sort(order, maintain_order=True)
+    ids = [f"@id {name}" for name in keys.columns]
+    rows = rows.with_columns(pl.col(ARRIVAL).shift(-1).over(["@entity", *ids]).alias("@next"))
+    released = rows.filter(
+        ~pl.col(RETRACTION) & (pl.col(ARRIVAL) <= due) & (pl.col("@next").is_null() | (pl.col("@next") > due))
+    )
+    asked = pl.DataFrame({"@entity": asking, "@low": low, "@high": high}).with_row_index("@place").sort("@high")
+    found = asked.join_asof(
+        released.sort(EVENT, *order, *ids).select("@entity", EVENT, "@row"),
+        left_on="@high",
+        right_on=EVENT,
+        by="@entity",
+        check_sortedness=False,
+        coalesce=False,
+    )
+    within = pl.when(pl.col(EVENT) >= pl.col("@low")).then(pl.col("@row"))
+    return found.sort("@place").select(within).to_series()

@@ -75,6 +75,24 @@ def test_a_label_that_is_not_released_by_as_of_is_no_label():
     assert labelled(frame, "10:00", release="1h", as_of="11:19") == [(None, None, None)]
 
 
+def quake_labels(*rows, release):
+    frame = table("net quake event_time arrival_time mag", *(("us", *row) for row in rows), mag=pl.Float64)
+    view = al.FeatureView("q", ["net"], frame, [al.latest("mag")], key=["quake"])
+    spine = table("net prediction_time", ("us", "10:00"))
+    label = al.label("mag", horizon="20m", release=release)
+    return al.build_dataset(spine, [view], label=label, as_of=at("15:00")).frame.select("label", "label_arrival_time").rows()
+
+
+def test_an_event_that_moves_after_its_release_keeps_the_label_it_was_released_with():
+    rows = [("q1", "10:20", "10:30", 4.0), ("q1", "10:25", "12:00", 4.5)]
+    assert quake_labels(*rows, release="1h") == [(4.0, at("11:20"))]
+
+
+def test_an_event_that_moved_away_before_its_release_is_no_label():
+    rows = [("q1", "10:20", "10:30", 4.0), ("q1", "09:00", "11:00", 4.5)]  # at 11:20 it is an event of 09:00
+    assert quake_labels(*rows, release="1h") == [(None, None)]
+
+
 def test_a_null_value_is_a_null_label_with_its_instants():
     frame = temps(("a", "10:20", "10:50", None))
     assert labelled(frame, "10:00") == [(None, at("10:20"), at("10:50"))]
