@@ -12,7 +12,7 @@ from alignment import codes
 from alignment.bounds import Bound, shifted
 from alignment.durations import Duration, DurationLike, parse_duration
 from alignment.errors import LabelError, MissingColumnError
-from alignment.layout import Codes, Ints, Pool, encode_entities, lay_out, lay_out_questions
+from alignment.layout import Codes, Ints, Pool, encode_entities, lay_out, lay_out_questions, numbers
 from alignment.observations import Observations, ObservationSource
 from alignment.plan import Question, Sweep
 from alignment.rows import ARRIVAL, EVENT, ORDER, RETRACTION, checked
@@ -165,27 +165,22 @@ def evaluate_label(
     with Pool(threads) as pool:
         entities, asking, given = encode_entities(spine.frame, keys, frame, rows.entities, rows.place, pool)
         asked = lay_out_questions(asking, entities, spine.t, pool)
-        layout = lay_out(rows, frame, given, entities, as_of_us, pool, position)
-        wait = label.release.total_us if isinstance(label.release, Duration) else None
         low: Bound = shifted(spine.t, zone, (1, label.horizon), (-1, label.tolerance))
         high: Bound = shifted(spine.t, zone, (1, label.horizon))
-        if wait is not None:  # an event is released at event + wait: none after as_of - wait has been
-            high = np.minimum(high if isinstance(high, np.ndarray) else spine.t + high, as_of_us - wait)
-        sweep = Sweep(
-            None,
-            notice=None if wait is None else -wait,
-            first_only=label.release == "first",
-            questions=[Question(codes.PICK, low, high)],
-        )
-        if wait is not None and rows.key:
+        due = _due(label, frame, zone)
+        if due is not None and not rows.key:  # of each event the revision current when it is due, if that has come
+            given = np.where((due < numbers(frame[ARRIVAL])) | (due > as_of_us), np.int32(-1), given)
+        layout = lay_out(rows, frame, given, entities, as_of_us, pool, position)
+        if due is not None and rows.key:
             first, last = (end if isinstance(end, np.ndarray) else spine.t + end for end in (low, high))
-            picked = _released(frame.select(rows.key), frame, given, asking, first, last, wait)
+            counting = np.where(numbers(frame[ARRIVAL]) > as_of_us, np.int32(-1), given)
+            picked = _released(frame.select(rows.key), frame, counting, asking, first, last, due, as_of_us)
         else:
-            picked = row_index(
-                run_sweep(sweep, layout, asked, stored, len(spine.t), as_of_us, pool, always=True).picks[0]
-            )
+            sweep = Sweep(None, first_only=label.release == "first", questions=[Question(codes.PICK, low, high)])
+            answers = run_sweep(sweep, layout, asked, stored, len(spine.t), as_of_us, pool, always=True)
+            picked = row_index(answers.picks[0])
     found = frame.select(pl.col(EVENT, ARRIVAL).gather(picked))
-    arrival = found[ARRIVAL] if wait is None else found[EVENT] + wait
+    arrival = found[ARRIVAL] if due is None else pl.Series(due).gather(picked)
     value, event_time, arrival_time = label.columns
     return pl.DataFrame(
         {
@@ -196,27 +191,46 @@ def evaluate_label(
     )
 
 
+def _due(label: Label, frame: pl.DataFrame, zone: str | None) -> Ints | None:
+    """When each row's event is released, if the release is so long after it (R15: calendar days in a zone)."""
+    if not isinstance(label.release, Duration):
+        return None
+    events = numbers(frame[EVENT])
+    due = shifted(events, zone, (1, label.release))
+    return due if isinstance(due, np.ndarray) else events + due
+
+
 def _released(
-    keys: pl.DataFrame, frame: pl.DataFrame, given: Codes, asking: Codes, low: Ints, high: Ints, wait: int
+    keys: pl.DataFrame,
+    frame: pl.DataFrame,
+    given: Codes,
+    asking: Codes,
+    low: Ints,
+    high: Ints,
+    due: Ints,
+    as_of_us: int,
 ) -> pl.Series:
-    """Where ids are declared and events may move: the row that was current `wait` after its own event, per spine row.
+    """Where ids are declared and events may move: the row that was current when its own event was due, per spine row.
 
     A row is a release of its event iff it had arrived by then and the next revision of its id had not. The sweep cannot tell:
     it knows one current row per id, and a move after one event's release would take that event away.
     """
     order = [ARRIVAL, ORDER] if ORDER in frame.columns else [ARRIVAL]
     gone = pl.col(RETRACTION) if RETRACTION in frame.columns else pl.lit(False)
-    due = pl.col(EVENT) + wait
     rows = (
         frame.select(EVENT, *order, gone.alias(RETRACTION))
         .with_row_index("@row")
-        .with_columns(pl.Series("@entity", given))
+        .with_columns(pl.Series("@entity", given), pl.Series("@due", due))
     )
     rows = rows.hstack(keys.rename(lambda name: f"@id {name}")).sort(order, maintain_order=True)
     ids = [f"@id {name}" for name in keys.columns]
     rows = rows.with_columns(pl.col(ARRIVAL).shift(-1).over(["@entity", *ids]).alias("@next"))
     released = rows.filter(
-        ~pl.col(RETRACTION) & (pl.col(ARRIVAL) <= due) & (pl.col("@next").is_null() | (pl.col("@next") > due))
+        ~pl.col(RETRACTION)
+        & (pl.col("@entity") >= 0)
+        & (pl.col(ARRIVAL) <= pl.col("@due"))
+        & (pl.col("@due") <= as_of_us)
+        & (pl.col("@next").is_null() | (pl.col("@next") > pl.col("@due")))
     )
     asked = pl.DataFrame({"@entity": asking, "@low": low, "@high": high}).with_row_index("@place").sort("@high")
     found = asked.join_asof(

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from alignment.durations import instant_from_us
+from alignment.bounds import shifted
+from alignment.durations import Duration, instant_from_us
 from alignment.errors import AmbiguousRevisionsError, KeyTypeError
 from alignment.observations import Observations
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION
@@ -235,6 +236,19 @@ def _group(
         ]
     )
     return offsets, rows, events, arrivals
+
+
+def given_notice(frame: pl.DataFrame, codes: Codes, notice: Duration, zone: str | None) -> Codes:
+    """`codes` without the rows that arrived later than `notice` before their event (R10, R15).
+
+    A retraction that names only its id has no event, and counts.
+    """
+    events = numbers(frame[EVENT])
+    latest = shifted(events, zone, (-1, notice))
+    late = numbers(frame[ARRIVAL]) > (latest if isinstance(latest, np.ndarray) else events + latest)
+    if frame[EVENT].null_count():
+        late &= frame[EVENT].is_not_null().to_numpy()
+    return np.where(late, np.int32(-1), codes)
 
 
 def lay_out_questions(codes: Codes, entities: int, t: Ints, pool: Pool) -> Questions:

@@ -13,6 +13,7 @@ import numpy as np
 
 from alignment import codes
 from alignment.bounds import Bound, feature_range, grid_points
+from alignment.durations import Duration
 from alignment.features import Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.layout import Ints
 
@@ -48,13 +49,13 @@ class Sweep:
 
     Attributes:
         column: The column whose values (or nulls) matter; None where only rows are picked.
-        notice: Rows count only if they arrived this many microseconds before their event; None for all.
+        notice: Rows count only if they arrived this long before their event (R10); None for all.
         first_only: Whether only the first revision of a key counts.
         questions: What is asked.
     """
 
     column: str | None
-    notice: int | None = None
+    notice: Duration | None = None
     first_only: bool = False
     questions: list[Question] = field(default_factory=list)
 
@@ -96,11 +97,11 @@ def plan_sweeps(features: Iterable[Feature], t: Ints, zone: str | None) -> list[
         t: Prediction times, UTC microseconds; only needed where a zone makes bounds uneven.
         zone: The view's zone.
     """
-    sweeps: dict[tuple[str | None, int | None], tuple[Sweep, list[Asked]]] = {}
+    sweeps: dict[tuple[str | None, Duration | None], tuple[Sweep, list[Asked]]] = {}
     shared: dict[object, Question] = {}
     for feature in features:
         column = feature.column if _looks_at_values(feature) else None
-        notice = feature.min_notice.total_us if isinstance(feature, Forecast) and feature.min_notice else None
+        notice = feature.min_notice if isinstance(feature, Forecast) else None
         sweep, asked = sweeps.setdefault((column, notice), (Sweep(column, notice), []))
         key = (column, notice, _shape(feature))
         question = shared.get(key)

@@ -80,7 +80,7 @@ def run_sweep(
     arguments = (
         *(layout.offsets, layout.rows, layout.arrival, layout.event, layout.subject, layout.slot),
         *(layout.issue_key, layout.key_start, layout.subjects, layout.slots, layout.retraction),
-        *(layout.forecast, layout.with_id, sweep.first_only, codes.NO_BOUND if sweep.notice is None else sweep.notice),
+        *(layout.forecast, layout.with_id, sweep.first_only),
         *(values, valid, len(values) > 0, integers),
         *(_seen_until(asked.t, as_of_us, always=always), asked.t),
         *(_ints(q.kind for q in questions), bounds.lows, bounds.highs, bounds.low_rows, bounds.high_rows, bounds.table),

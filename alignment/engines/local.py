@@ -13,8 +13,9 @@ import polars as pl
 
 from alignment import codes
 from alignment.bounds import age_floor
+from alignment.durations import Duration
 from alignment.features import Age, Forecast, Latest, SequenceOf, Window
-from alignment.layout import Codes, Pool, encode_entities, lay_out, lay_out_questions
+from alignment.layout import Codes, Layout, Pool, encode_entities, given_notice, lay_out, lay_out_questions
 from alignment.plan import Asked, plan_sweeps
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, Rows, checked
 from alignment.spine import Spine
@@ -91,13 +92,18 @@ def evaluate(
         rows.forget([name for name in keys if name not in view.columns_read])
         clock = spent.lap("read", clock)
         questions = lay_out_questions(asking, entities, spine.t, pool)
-        layout = lay_out(view.observations, rows.frame, given, entities, limit, pool, rows.position)
-        del asking, given
+        layouts: dict[Duration | None, Layout] = {}
         clock = spent.lap("arrange", clock)
         reader = _Reader(view, spine, rows, status=status)
         found: dict[str, Answered] = {}
         for sweep, asked in plan_sweeps(view.features, spine.t, view.zone):
-            answers = run_sweep(sweep, layout, questions, rows, len(spine.t), as_of_us, pool)
+            if sweep.notice not in layouts:
+                counting = given if sweep.notice is None else given_notice(rows.frame, given, sweep.notice, view.zone)
+                layouts[sweep.notice] = lay_out(
+                    view.observations, rows.frame, counting, entities, limit, pool, rows.position
+                )
+                clock = spent.lap("arrange", clock)
+            answers = run_sweep(sweep, layouts[sweep.notice], questions, rows, len(spine.t), as_of_us, pool)
             clock = spent.lap("kernel", clock)
             found |= reader.read_all(asked, answers, pool)
             clock = spent.lap("gather", clock)

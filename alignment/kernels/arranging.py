@@ -120,8 +120,9 @@ def _order_by_arrival(r: Any, e: Any, a: Any, order: Any, tag: Any, spare_key: A
         for i in range(n):
             spare_key[i] = e[tag[i]]
             spare_tag[i] = r[tag[i]]
-        e[:] = spare_key
-        r[:] = spare_tag
+        for i in range(n):
+            e[i] = spare_key[i]
+            r[i] = spare_tag[i]
     if len(order) == 0:
         return
     start = 0
@@ -141,8 +142,9 @@ def _order_by_arrival(r: Any, e: Any, a: Any, order: Any, tag: Any, spare_key: A
             for i in range(m):
                 keys[i] = e[tags[i]]
                 tags[i] = r[tags[i]]
-            e[start:stop] = keys
-            r[start:stop] = tags
+            for i in range(m):
+                e[start + i] = keys[i]
+                r[start + i] = tags[i]
         start = stop
 
 

@@ -42,6 +42,15 @@ def _load(rows: Any, retraction: Any, values: Any, valid: Any, has_values: bool,
 
 
 @jit
+def _none(n: int) -> Any:
+    """No row, `n` times."""
+    rows = np.empty(n, np.int32)
+    for i in range(n):
+        rows[i] = -1
+    return rows
+
+
+@jit
 def sweep(
     tasks: Any,
     first_task: int,
@@ -62,7 +71,6 @@ def sweep(
     forecast: bool,
     with_id: bool,
     first_only: bool,
-    notice: int,
     # one column
     values: Any,
     valid: Any,
@@ -112,7 +120,6 @@ def sweep(
         forecast: Whether the newest present issue is current (R2).
         with_id: Whether events may move (R4).
         first_only: Only the first revision with values of a key counts, whatever came later (R12 `first`).
-        notice: A row counts only if `arrival <= event - notice` (R10 `min_notice`, R12 a duration); `NO_BOUND` for all.
         values: By row number, the column as int64 or float64.
         valid: By row number, 0 for null; empty if nothing is null.
         has_values: Whether there are values to aggregate.
@@ -149,17 +156,18 @@ def sweep(
         events = event[low : low + n_slots]
         row, came = rows[low : low + n], arrival[low : low + n]
         about, place_of = subject[low : low + n], slot[low : low + n]
-        hints[:] = 0
-        current = np.full(n_slots, -1, np.int32)
+        for k in range(2 * questions):
+            hints[k] = 0
+        current = _none(n_slots)
         state = np.zeros(n_slots, np.uint8)
         flags = np.empty(n, np.uint8)
         loaded = np.empty(n if has_values else 0, values.dtype)
         _load(row, retraction, values, valid, has_values, flags, loaded)
         column = np.empty(n_slots if has_values else 0, values.dtype)
         buffer = np.empty(n_slots if has_values else 0, values.dtype)
-        by_subject = np.full(subjects[entity] if with_id or first_only else 0, -1, np.int32)
-        by_issue = np.full(n if forecast else 0, -1, np.int32)
-        best = np.full(subjects[entity] if forecast else 0, -1, np.int32)
+        by_subject = _none(subjects[entity] if with_id or first_only else 0)
+        by_issue = _none(n if forecast else 0)
+        best = _none(subjects[entity] if forecast else 0)
         lowest, top, highest = n_slots, -1, -1  # lowest and top slot ever filled, highest filled now
         at = 0
         for q in range(q_low, q_high):
@@ -169,8 +177,6 @@ def sweep(
                 at += 1
                 flag = flags[i]
                 place = place_of[i]
-                if notice != NO_BOUND and came[i] > events[place] - notice:
-                    continue
                 now = i  # the row (by its number in arrival order) that is current from now on, or -1
                 if plain:
                     if flag == WITHDRAWN:
@@ -191,7 +197,8 @@ def sweep(
                         b = best[s]
                         if flag == WITHDRAWN:
                             if issue < 0:
-                                by_issue[start : b + 1] = -1
+                                for k in range(start, b + 1):
+                                    by_issue[k] = -1
                             else:
                                 by_issue[issue] = -1
                             if b < 0:
