@@ -56,11 +56,17 @@ _FOLDER = _folder()
 
 
 def jit(function: F) -> F:
-    """Compile `function` on first use: strict floating point, no interpreter lock, result kept on disk."""
+    """Compile `function` on first use, for callers in Python: strict floating point, no interpreter lock, result kept on disk."""
     theirs = getattr(config, _CACHE_DIR)
     setattr(config, _CACHE_DIR, _FOLDER or theirs)
     try:
-        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy")(function)
+        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy", no_cfunc_wrapper=True)(function)
     finally:
         setattr(config, _CACHE_DIR, theirs)
+    return cast("F", compiled)
+
+
+def inner(function: F) -> F:
+    """Compile `function` with the kernels that call it; it cannot be called from Python."""
+    compiled = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)(function)
     return cast("F", compiled)

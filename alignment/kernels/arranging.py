@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.jit import jit
+from alignment.jit import inner, jit
 from alignment.kernels.sorting import is_sorted, merge_sort
 
 
@@ -110,7 +110,7 @@ def arrange(
             slots[entity] = count
 
 
-@jit
+@inner
 def _order_by_arrival(r: Any, e: Any, a: Any, order: Any, tag: Any, spare_key: Any, spare_tag: Any) -> None:
     n = len(r)
     if not is_sorted(a):
@@ -148,12 +148,12 @@ def _order_by_arrival(r: Any, e: Any, a: Any, order: Any, tag: Any, spare_key: A
         start = stop
 
 
-@jit
+@inner
 def _same_instant(r: Any, a: Any, order: Any, i: int, j: int) -> bool:
     return a[i] == a[j] and (len(order) == 0 or order[r[i]] == order[r[j]])
 
 
-@jit
+@inner
 def _number_subjects(
     key: Any,
     tag: Any,
@@ -179,7 +179,7 @@ def _number_subjects(
     subjects[entity] = number + 1
 
 
-@jit
+@inner
 def _number_issues(
     key: Any,
     tag: Any,

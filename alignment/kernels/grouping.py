@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.jit import jit
+from alignment.jit import inner, jit
 
 
 @jit
@@ -42,7 +42,7 @@ def scatter_rows(
             arrivals[place] = arrival[row]
 
 
-@jit
+@inner
 def _table_place(keys: Any, row: int, shift: int) -> Any:
     mixed = np.uint64(0)
     for part in range(keys.shape[1]):
@@ -51,7 +51,7 @@ def _table_place(keys: Any, row: int, shift: int) -> Any:
     return np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(shift))
 
 
-@jit
+@inner
 def _same_key(keys: Any, row: int, other: Any, code: int) -> bool:
     for part in range(keys.shape[1]):
         if keys[row, part] != other[code, part]:

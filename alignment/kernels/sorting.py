@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from alignment.jit import jit
+from alignment.jit import inner, jit
 
 _BLOCK = 16
 
 
-@jit
+@inner
 def merge_sort(key: Any, tag: Any, spare_key: Any, spare_tag: Any) -> None:
     """Sort `key` ascending and carry `tag` along; equal keys keep their order.
 
@@ -37,7 +37,7 @@ def merge_sort(key: Any, tag: Any, spare_key: Any, spare_tag: Any) -> None:
         width *= 2
 
 
-@jit
+@inner
 def _merge(key: Any, tag: Any, spare_key: Any, spare_tag: Any, low: int, middle: int, high: int) -> None:
     if key[middle - 1] <= key[middle]:
         return
@@ -81,7 +81,7 @@ def _merge(key: Any, tag: Any, spare_key: Any, spare_tag: Any, low: int, middle:
         k += 1
 
 
-@jit
+@inner
 def is_sorted(values: Any) -> bool:
     """Whether no value is less than the one before it."""
     for i in range(1, len(values)):

@@ -23,11 +23,11 @@ from alignment.codes import (
     RETRACTED,
     WITHDRAWN,
 )
-from alignment.jit import jit
+from alignment.jit import inner, jit
 from alignment.kernels.windows import aggregate_window
 
 
-@jit
+@inner
 def _load(rows: Any, retraction: Any, values: Any, valid: Any, has_values: bool, flags: Any, loaded: Any) -> None:
     """Fetch what the rows of one entity carry, in arrival order."""
     for i in range(len(flags)):
@@ -41,7 +41,7 @@ def _load(rows: Any, retraction: Any, values: Any, valid: Any, has_values: bool,
             loaded[i] = values[rows[i]]
 
 
-@jit
+@inner
 def _none(n: int) -> Any:
     """No row, `n` times."""
     rows = np.empty(n, np.int32)
@@ -346,7 +346,7 @@ def sweep(
                             states[target, q] = WITHDRAWN
 
 
-@jit
+@inner
 def count_up_to(events: Any, n: int, instant: int, hint: int) -> int:
     """How many of the first `n` events are at or before `instant`, looked for near `hint`."""
     low, high = 0, n
@@ -372,7 +372,7 @@ def count_up_to(events: Any, n: int, instant: int, hint: int) -> int:
     return low
 
 
-@jit
+@inner
 def _pick(
     events: Any, current: Any, state: Any, lowest: int, top: int, highest: int, lower: int, end: int, pass_nulls: int
 ) -> Any:
@@ -392,7 +392,7 @@ def _pick(
     return MISSING
 
 
-@jit
+@inner
 def _any_withdrawn(events: Any, state: Any, lowest: int, p: int, lower: int) -> bool:
     while p >= lowest and events[p] >= lower:
         if state[p] == WITHDRAWN:
@@ -401,7 +401,7 @@ def _any_withdrawn(events: Any, state: Any, lowest: int, p: int, lower: int) -> 
     return False
 
 
-@jit
+@inner
 def _fill_grid(
     events: Any,
     n_slots: int,

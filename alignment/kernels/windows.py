@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from alignment.codes import COUNT, FIRST, LAST, MAX, MEAN, MIN, PRESENT, QUANTILE, SLOPE, STD, SUM, VAR
-from alignment.jit import jit
+from alignment.jit import inner
 from alignment.kernels.sorting import merge_sort
 
 HOUR_US = 3_600_000_000.0
 
 
-@jit
+@inner
 def _exact_sum_fits(buffer: Any, n: int) -> Any:
     """Whether the integers sum to something that fits in 64 bits."""
     high, low = np.int64(0), np.int64(0)
@@ -26,7 +26,7 @@ def _exact_sum_fits(buffer: Any, n: int) -> Any:
     return -(1 << 31) <= high < (1 << 31)
 
 
-@jit
+@inner
 def _quantile(values: Any, n: int, share: float) -> float:
     place = (n - 1) * share
     floor = math.floor(place)
@@ -38,7 +38,7 @@ def _quantile(values: Any, n: int, share: float) -> float:
     return x + (float(values[i + 1]) - x) * part
 
 
-@jit
+@inner
 def _slope(buffer: Any, moments: Any, n: int) -> float:
     """Least squares slope per hour; NaN where it has none (told apart from a NaN among the values by the caller)."""
     x_sum, y_sum = 0.0, 0.0
@@ -54,7 +54,7 @@ def _slope(buffer: Any, moments: Any, n: int) -> float:
     return xy / xx
 
 
-@jit
+@inner
 def _has_nan(buffer: Any, n: int) -> bool:
     for i in range(n):
         if buffer[i] != buffer[i]:
@@ -62,7 +62,7 @@ def _has_nan(buffer: Any, n: int) -> bool:
     return False
 
 
-@jit
+@inner
 def _squares(buffer: Any, n: int, mean: float) -> float:
     squares = 0.0
     for x in buffer[:n]:
@@ -71,7 +71,7 @@ def _squares(buffer: Any, n: int, mean: float) -> float:
     return squares
 
 
-@jit
+@inner
 def _moments(events: Any, state: Any, moments: Any) -> None:
     """The event times of a window's values."""
     filled = 0
@@ -81,7 +81,7 @@ def _moments(events: Any, state: Any, moments: Any) -> None:
             filled += 1
 
 
-@jit
+@inner
 def aggregate_window(
     events: Any,
     column: Any,
