@@ -17,7 +17,7 @@ from strategies import CALENDARS, KEYS, questions, sources, spines
 import alignment as al
 
 HORIZONS = ["10m", "30m", "1h", "24h"]
-RELEASES = ["final", "first", "10m", "24h"]
+RELEASES = ["final", "first", "10m", "1d"]
 FEW = settings(max_examples=max(1, settings().max_examples // 2))
 
 
@@ -55,7 +55,7 @@ def check_label(case, release: str) -> None:
                 micros_of(asked["prediction_time"]),
                 horizon=span(horizon, source.zone),
                 tolerance=span(tolerance, source.zone),
-                release=release if release in ("final", "first") else span(release, None),
+                release=release if release in ("final", "first") else span(release, source.zone),
                 as_of=micros_of(as_of),
             )
         instants = [None if micros is None else datetime_of(micros) for micros in (expected.event, expected.arrival)]

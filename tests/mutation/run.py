@@ -116,10 +116,11 @@ def main() -> int:
     """Judge the faults; 0 if all are caught, 1 if one survives, 2 if the tests fail without one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=int, help="number of one fault")
+    parser.add_argument("--first", type=int, default=1, help="number of the fault to start with")
     parser.add_argument("--jit", action="store_true", help="compile the kernels")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     chosen = parser.parse_args()
-    faults = FAULTS if chosen.only is None else [FAULTS[chosen.only - 1]]
+    faults = FAULTS[chosen.first - 1 :] if chosen.only is None else [FAULTS[chosen.only - 1]]
     with tempfile.TemporaryDirectory(prefix="no-fault-") as folder:
         site = Path(folder).resolve()
         copy_to(site)  # all faults start from this copy: the checkout may change meanwhile
