@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from alignment.durations import DAY_US, ZERO, Duration
-from alignment.features import Feature, Forecast, Lag, SequenceOf, Window
+from alignment.features import Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.wallclock import Instants, local_midnight, shift_days, to_instants, to_local
 
 Bound = int | Instants
@@ -59,6 +59,25 @@ def feature_range(feature: Feature, t: Instants, zone: str | None) -> tuple[Boun
     if isinstance(feature, SequenceOf) and feature.max_span is not None:
         return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0
     return None, 0
+
+
+def earliest_event(feature: Feature, t: Instants, zone: str | None, max_event_age: Duration | None) -> int | None:
+    """The earliest event that can matter to `feature` at any of the instants t; None if all can.
+
+    Args:
+        feature: What is asked.
+        t: Prediction times, at least one.
+        zone: The view's zone.
+        max_event_age: The age limit in force, if events beyond it need not be told from events that never were.
+    """
+    if isinstance(feature, Latest):
+        return None if max_event_age is None or feature.skip_null else int(age_floor(max_event_age, t, zone).min())
+    if isinstance(feature, SequenceOf) and feature.step is not None:
+        return int(grid_points(feature, t, zone)[-1].min()) + 1
+    low = feature_range(feature, t, zone)[0]
+    if low is None:
+        return None
+    return int(low.min()) if isinstance(low, np.ndarray) else int(t.min()) + low
 
 
 def age_floor(limit: Duration, t: Instants, zone: str | None) -> Instants:

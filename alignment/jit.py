@@ -12,13 +12,15 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
 _PACKAGE = Path(__file__).parent
+_njit: Any = numba.njit  # its annotations leave out the options that drop wrappers
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _CACHE_DIR = "CACHE_DIR"  # where Numba looks when a function is declared; put back at once
 
 
@@ -60,7 +62,9 @@ def jit(function: F) -> F:
     theirs = getattr(config, _CACHE_DIR)
     setattr(config, _CACHE_DIR, _FOLDER or theirs)
     try:
-        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy", no_cfunc_wrapper=True)(function)
+        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy", no_cfunc_wrapper=True)(
+            function
+        )
     finally:
         setattr(config, _CACHE_DIR, theirs)
     return cast("F", compiled)
@@ -68,5 +72,5 @@ def jit(function: F) -> F:
 
 def inner(function: F) -> F:
     """Compile `function` with the kernels that call it; it cannot be called from Python."""
-    compiled = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True)(function)
+    compiled = _njit(no_cpython_wrapper=True, **_OPTIONS)(function)
     return cast("F", compiled)

@@ -200,12 +200,12 @@ class Observations:
         return times | {*self.entities, *self.key}
 
     def lazy(
-        self, *, position: int | None = None, as_of: datetime | None = None, columns: Sequence[str] | None = None
+        self, *, position: int | None = None, as_of: datetime | None = None, event_from: datetime | None = None
     ) -> pl.LazyFrame:
-        """The rows as they are, lazily, up to a log position."""
+        """The rows as they are, lazily, up to a log position; a log need not read what arrived after `as_of`, nor earlier events."""
         source = self.source
         if source is not None:
-            rows = source.scan(position=position, as_of=as_of, columns=columns)
+            rows = source.scan(position=position, as_of=as_of, event_from=event_from)
         else:
             rows = as_lazy(self.frame, self.place)
             if position is not None and self.has_log_sequence:

@@ -36,6 +36,7 @@ class Rows:
         raised: How many arrivals were raised to their event (R5).
         position: Log position at which they were read.
         as_of_us: Rows that arrived later may be left out.
+        event_from_us: Rows of a log with an earlier event may be left out.
     """
 
     observations: Observations
@@ -43,12 +44,19 @@ class Rows:
     raised: int
     position: int | None = None
     as_of_us: int | None = None
+    event_from_us: int | None = None
 
     def column(self, name: str) -> pl.Series:
         """One observed column, row for row; read now if it is not in memory."""
         if name in self.frame.columns:
             return self.frame[name]
-        lazy = canonical(self.observations, [name], position=self.position, as_of_us=self.as_of_us)
+        lazy = canonical(
+            self.observations,
+            [name],
+            position=self.position,
+            as_of_us=self.as_of_us,
+            event_from_us=self.event_from_us,
+        )
         return lazy.select(name).collect().to_series()
 
     def forget(self, names: Sequence[str]) -> None:
@@ -62,6 +70,7 @@ def canonical(
     *,
     position: int | None = None,
     as_of_us: int | None = None,
+    event_from_us: int | None = None,
 ) -> pl.LazyFrame:
     """The rows under canonical names: entity and key columns, `@event`, `@arrival`, ... and `columns`.
 
@@ -72,13 +81,15 @@ def canonical(
         columns: Observed columns to keep.
         position: Greatest `log_sequence` that counts; None for all.
         as_of_us: Rows that arrived later are dropped where the source can do so cheaply.
+        event_from_us: So are rows with an earlier event.
 
     Returns:
         A lazy frame; `@order` is there only if the rows have a `log_sequence`, `@issue` only for forecasts.
     """
     schema = observations.schema
     as_of = None if as_of_us is None else instant_from_us(as_of_us)
-    rows = observations.lazy(position=position, as_of=as_of)
+    event_from = None if event_from_us is None else instant_from_us(event_from_us)
+    rows = observations.lazy(position=position, as_of=as_of, event_from=event_from)
     kept = list(dict.fromkeys([*observations.entities, *observations.key, *columns]))
     fields = [pl.col(name) for name in kept]
     fields.append(_time(observations, observations.event_time, is_event=True).alias(EVENT))
@@ -103,6 +114,7 @@ def checked(
     *,
     position: int | None = None,
     as_of_us: int | None = None,
+    event_from_us: int | None = None,
 ) -> Rows:
     """Canonical rows, collected, with arrivals complete and every rule of a frame enforced.
 
@@ -111,6 +123,7 @@ def checked(
         columns: Observed columns that will be asked for.
         position: Greatest `log_sequence` that counts; None for all that are there now.
         as_of_us: Rows that arrived later may be left out.
+        event_from_us: Rows of a log with an earlier event may be left out.
 
     Raises:
         NullKeyError: If an entity or id is null (R21).
@@ -125,9 +138,10 @@ def checked(
         height = observations.lazy(position=position).select(pl.len()).collect().item()
         columns = columns if height * len(columns) * 8 <= _AT_ONCE else []
     frame, raised = check_rows(
-        observations, canonical(observations, columns, position=position, as_of_us=as_of_us).collect()
+        observations,
+        canonical(observations, columns, position=position, as_of_us=as_of_us, event_from_us=event_from_us).collect(),
     )
-    return Rows(observations, frame, raised, position, as_of_us)
+    return Rows(observations, frame, raised, position, as_of_us, event_from_us)
 
 
 @dataclass(frozen=True, slots=True)

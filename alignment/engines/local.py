@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from alignment import codes
-from alignment.bounds import age_floor
+from alignment.bounds import age_floor, earliest_event
 from alignment.durations import Duration
 from alignment.features import Age, Forecast, Latest, SequenceOf, Window
 from alignment.layout import Codes, Layout, Pool, encode_entities, given_notice, lay_out, lay_out_questions
@@ -86,7 +86,8 @@ def evaluate(
     with Pool(threads) as pool:
         latest = int(spine.t.max()) if len(spine.t) else 0
         limit = latest if as_of_us is None else min(latest, as_of_us)
-        rows = checked(view.observations, view.columns_read, position=position, as_of_us=limit)
+        floor = _earliest_event(view, spine, status=status)
+        rows = checked(view.observations, view.columns_read, position=position, as_of_us=limit, event_from_us=floor)
         keys = view.observations.entities
         entities, asking, given = encode_entities(spine.frame, view.spine_entities, rows.frame, keys, view.place, pool)
         rows.forget([name for name in keys if name not in view.columns_read])
@@ -108,6 +109,20 @@ def evaluate(
             found |= reader.read_all(asked, answers, pool)
             clock = spent.lap("gather", clock)
     return [found[feature.name] for feature in view.features]
+
+
+def _earliest_event(view: FeatureView, spine: Spine, *, status: bool) -> int | None:
+    """The earliest event that the view can use; None if any, or if events may move (R4)."""
+    if view.observations.source is None or view.observations.key or not len(spine.t):
+        return None
+    floors: list[int] = []
+    for feature in view.features:
+        limit = view.limits(feature)[0] if isinstance(feature, Latest) and not status else None
+        floor = earliest_event(feature, spine.t, view.zone, limit)
+        if floor is None:
+            return None
+        floors.append(floor)
+    return min(floors)
 
 
 @dataclass(frozen=True, slots=True)
