@@ -19,7 +19,7 @@ from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
 _PACKAGE = Path(__file__).parent
-_njit: Any = numba.njit  # its annotations leave out the options that drop wrappers
+_njit = cast("Any", numba.njit)  # its annotations leave out the options that drop wrappers
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _CACHE_DIR = "CACHE_DIR"  # where Numba looks when a function is declared; put back at once
 
