@@ -62,9 +62,7 @@ def jit(function: F) -> F:
     theirs = getattr(config, _CACHE_DIR)
     setattr(config, _CACHE_DIR, _FOLDER or theirs)
     try:
-        compiled = numba.njit(nogil=True, cache=_FOLDER is not None, error_model="numpy", no_cfunc_wrapper=True)(
-            function
-        )
+        compiled = _njit(cache=_FOLDER is not None, **_OPTIONS)(function)
     finally:
         setattr(config, _CACHE_DIR, theirs)
     return cast("F", compiled)
