@@ -300,6 +300,27 @@ FAULTS = [
         "(due < numbers(frame[ARRIVAL])) | (due < 0)",
     ),
     Fault(
+        "a label takes a revision from after its release",
+        "R12",
+        "(due < numbers(frame[ARRIVAL])) | (due > as_of_us)",
+        "(due < 0) | (due > as_of_us)",
+    ),
+    Fault(
+        "a later move takes the released label away",
+        "R12",
+        '& (pl.col("@next").is_null() | (pl.col("@next") > pl.col("@due")))',
+        '& pl.col("@next").is_null()',
+    ),
+    # --- zones ----------------------------------------------------------------------------------------------------
+    Fault("calendar days are 24 hours", "R15", "    if zone is None or not days:\n", "    if True:\n"),
+    Fault("a doubled local time is its second pass", "R15", 'ambiguous="earliest"', 'ambiguous="latest"'),
+    Fault(
+        "the grid of a zone starts at UTC midnight",
+        "R15",
+        "    midnight = local_midnight(t, zone)\n",
+        "    midnight = t - t % 86_400_000_000\n",
+    ),
+    Fault(
         "a bound goes back in the second pass", "R15", "moved[row] = max(moved[row],", "moved[row] = min(moved[row],"
     ),
     # --- the join -------------------------------------------------------------------------------------------------

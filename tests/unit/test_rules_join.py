@@ -27,19 +27,14 @@ def test_the_spine_keeps_its_rows_order_duplicates_and_columns():
 
 
 def test_a_null_or_unknown_entity_has_no_observations():
-    spine = table("station prediction_time", (None, "10:30"), ("nowhere", "10:30"))
-    view = weather(
-        temps(("a", "10:00", "10:00", 1.0)),
-        al.latest("temp"),
-        al.window("temp", ["count", "sum"], "1h"),
-        al.sequence("temp", 2),
-    )
-    joined = al.point_in_time_join(spine, [view], status=True)
-    assert joined["weather__temp"].to_list() == [None, None]
-    assert joined["weather__temp_count_1h"].to_list() == [0, 0]
-    assert joined["weather__temp_sum_1h"].to_list() == [None, None]
-    assert joined["weather__temp_sequence_2"].to_list() == [[None, None], [None, None]]
-    assert joined["weather__temp__status"].to_list() == ["missing", "missing"]
+    spine = table("station prediction_time", ("a", "10:30"), (None, "10:30"), ("nowhere", "10:30"))
+    features = [al.latest("temp"), al.window("temp", ["count", "sum"], "1h"), al.sequence("temp", 2)]
+    joined = al.point_in_time_join(spine, [weather(temps(("a", "10:00", "10:00", 1.0)), *features)], status=True)
+    assert joined["weather__temp"].to_list() == [1.0, None, None]
+    assert joined["weather__temp_count_1h"].to_list() == [1, 0, 0]
+    assert joined["weather__temp_sum_1h"].to_list() == [1.0, None, None]
+    assert joined["weather__temp_sequence_2"].to_list() == [[None, 1.0], [None, None], [None, None]]
+    assert joined["weather__temp__status"].to_list() == ["present", "missing", "missing"]
 
 
 def test_without_entities_all_rows_share_one_series():

@@ -67,6 +67,19 @@ def test_a_calendar_lag_finds_the_same_time_of_day():
     assert answers(asked("2026-03-29T10:00:00", "2026-03-29T11:00:00"), view, "weather__temp_lag_1d") == [1.0, None]
 
 
+def test_a_notice_in_calendar_days_follows_the_clock_on_the_wall():
+    # The event of Sunday 04:00 summer time (02:00 UTC); a calendar day before it was Saturday 04:00 winter time, 03:00 UTC:
+    # the run arrived just then, 23 hours before the event.
+    frame = table(
+        "station event_time issue_time arrival_time wind",
+        ("a", "2026-03-29T02:00:00", "2026-03-28T03:00:00", "2026-03-28T03:00:00", 1.0),
+    )
+    t = asked("2026-03-29T01:00:00")
+    for zone, expected in ((BERLIN, [1.0]), (None, [None])):
+        view = weather(frame, al.forecast("wind", "1h", "0s", "1d"), kind="forecast", zone=zone)
+        assert answers(t, view, "weather__wind_forecast_1h") == expected
+
+
 def test_an_age_limit_in_calendar_days_follows_the_clock_on_the_wall():
     view = weather(
         temps(("a", "2026-10-24T10:00:00", "2026-10-24T10:00:00", 1.0)),
