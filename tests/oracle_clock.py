@@ -1,7 +1,7 @@
 """Wall clocks and durations of the oracle, as plain loops over `zoneinfo` (rules R11 and R15).
 
-Instants are integers, microseconds since 1970-01-01 UTC. Nothing here is shared with the product: the product uses
-pendulum, the oracle uses the standard library, so a mistake of either shows.
+Instants are integers, microseconds since 1970-01-01 UTC. Nothing here is shared with the product: the product converts whole
+columns with Polars, the oracle one instant at a time with the standard library, so a mistake of either shows.
 """
 
 from __future__ import annotations

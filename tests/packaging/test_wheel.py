@@ -60,7 +60,6 @@ def test_the_core_needs_no_feast_spark_redis_or_web_framework(wheel: zipfile.Zip
         "duckdb",
         "numba",
         "numpy",
-        "pendulum",
         "polars",
         "pyarrow",
         "rich",
