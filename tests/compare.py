@@ -110,7 +110,9 @@ def allowance(rows: list[oracle.Row], source: Source, spec: oracle.Feature, key:
         return 1e-11 * sum(number * number for number in numbers)
     if spec.aggregate == "std":
         return (
-            1e-5 * math.sqrt(sum(number * number for number in numbers)) if max(numbers) > 1e6 else 1e-9 * sum(numbers)
+            1e-5 * math.sqrt(sum(number * number for number in numbers))
+            if max(numbers, default=0.0) > 1e6
+            else 1e-9 * sum(numbers)
         )
     if spec.aggregate == "slope":
         hours = (max(instants) - min(instants)) / 3.6e9

@@ -92,6 +92,12 @@ FAULTS = [
         "            flag = PRESENT_NULL\n        flags[i] = flag",
         "            flag = NEVER\n        flags[i] = flag",
     ),
+    Fault(
+        "rows of one arrival change places where runs are merged",
+        "R17",
+        "        if spare_key[i] <= key[j]:\n",
+        "        if spare_key[i] < key[j]:\n",
+    ),
     # --- retractions ----------------------------------------------------------------------------------------------
     Fault(
         "a retraction is kept but does nothing",

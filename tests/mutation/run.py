@@ -35,6 +35,7 @@ TESTS = [
     "tests/unit/test_rules_labels.py",
     "tests/unit/test_rules_time.py",
     "tests/differential/test_engines.py",
+    "tests/differential/test_crowds.py",
     "tests/property/test_rules_laws.py",
 ]
 TIME_LIMIT = 600
