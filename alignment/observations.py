@@ -290,8 +290,10 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         return frame.lazy()
     if isinstance(frame, str | Path):
         return pl.scan_parquet(frame)
-    if type(frame).__module__.partition(".")[0] == "pandas" or hasattr(frame, "__arrow_c_stream__"):
-        names = [str(name) for name in getattr(frame, "columns", ())]
+    pandas = type(frame).__module__.partition(".")[0] == "pandas"
+    if pandas or hasattr(frame, "__arrow_c_stream__"):
+        columns = frame.columns if pandas else getattr(frame, "column_names", getattr(frame, "columns", ()))
+        names = [str(name) for name in columns]  # of an Arrow table `columns` holds values
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DuplicateColumnError(

@@ -306,3 +306,21 @@ def test_a_snapshot_of_forecasts_has_the_newest_issue_of_each_event():
     observations = al.Observations(frame, entities=["station"], kind="forecast")
     got = al.snapshot(observations, at("10:00")).select("event_time", "issue_time", "wind").rows()
     assert got == [(at("12:00"), at("08:00"), 8.0), (at("13:00"), at("06:00"), 6.5)]
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_arrow_table_may_hold_equal_columns_of_different_names():
+    rows = temps(("a", "10:00", "10:00", 1.0), ("b", "10:00", "10:00", 2.0))
+    joined = al.point_in_time_join(
+        table("station prediction_time", ("b", "10:30")).to_arrow(), [weather(rows.to_arrow(), al.latest("temp"))]
+    )
+    assert joined["weather__temp"].to_list() == [2.0]
+
+
+def test_an_arrow_table_with_two_columns_of_one_name_is_refused():
+    arrow = temps(("a", "10:00", "10:00", 1.0)).to_arrow()
+    twice = arrow.append_column("temp", arrow.column("temp"))
+    with pytest.raises(al.DuplicateColumnError, match="'temp' is the name of 2 columns"):
+        weather(twice, al.latest("temp"))
