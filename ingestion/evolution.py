@@ -280,6 +280,18 @@ def widen_columns(table: LogTable, wider: Sequence[Column]) -> None:
 
 
 def _check_exact(table: LogTable, old: Column, new: Column) -> None:
+    bits = _SIGNED_BITS.get
+    narrower = (
+        (old.dtype.is_float() and (new.dtype.is_integer() or (old.dtype, new.dtype) == (pl.Float64(), pl.Float32())))
+        or (old.dtype.is_integer() and new.dtype.is_integer() and bits(new.dtype, 128) < bits(old.dtype, 128))
+    )  # fmt: skip
+    if narrower:
+        raise SchemaChangeError(
+            old.name,
+            table.provider,
+            f"column {old.name!r} is {old.dtype}, and {new.dtype} is narrower",
+            "keep the new values under another name.",
+        )
     if not (old.dtype.is_integer() and new.dtype.is_float()):
         return
     paths = table.files()["path"].to_list()

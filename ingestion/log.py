@@ -339,7 +339,7 @@ class ObservationLog:
         """Give a value column a wider type.
 
         Raises:
-            SchemaChangeError: If a stored value does not fit the new type.
+            SchemaChangeError: If the type is narrower, or a stored value does not fit it.
             CommitError: If other commits kept coming first.
         """
         widen_columns(self._table, [Column(name, _instance(dtype))])

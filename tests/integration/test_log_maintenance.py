@@ -221,7 +221,15 @@ def test_columns_change_without_changing_other_answers(tmp_path: Path) -> None:
     log = fill(tmp_path)
     before = answers(log)
     log.rename_column("steps", "count")
+    for narrower in (pl.Int8, pl.UInt32):
+        with pytest.raises(ingestion.SchemaChangeError) as caught:
+            log.widen_column("count", narrower)
+        assert str(caught.value) == (
+            f"provider 'visits': column 'count' is Int64, and {narrower()} is narrower\n\nhint: keep the new values under another name."
+        )
     log.widen_column("count", pl.Float64)
+    with pytest.raises(ingestion.SchemaChangeError):
+        log.widen_column("count", pl.Int64)
     for expected, found in zip(before, answers(log), strict=True):
         assert found.rename({"count": "steps"}).cast({"steps": pl.Int64}).equals(expected)
     log.compact(vacuum=True)
