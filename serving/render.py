@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 WIDTH_WITHOUT_TERMINAL = 10_000  # a file or a pipe has no edge to wrap at
 
 
-def _console(*, to_stderr: bool) -> Console:
+def _console(*, to_stderr: bool, whole_lines: bool = False) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
-    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+    whole = whole_lines or not stream.isatty()
+    return Console(file=stream, width=WIDTH_WITHOUT_TERMINAL if whole else None, highlight=False, soft_wrap=whole)
 
 
 def say(message: str) -> None:
@@ -79,7 +79,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str | None = None) -> Non
         rows: One mapping per row, all with the same keys.
         title: A line above it.
     """
-    console = _console(to_stderr=False)
+    console = _console(to_stderr=False, whole_lines=True)  # a terminal breaks long lines, and cells stay whole
     if title:
         console.print(Text(title, style="bold"))
     if not rows:
