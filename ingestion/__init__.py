@@ -1,5 +1,6 @@
 """Data in: the observation log, its positions, and what keeps it whole."""
 
+from ingestion.batch import check_batch
 from ingestion.compaction import CompactionReport
 from ingestion.datasets import Holding, register_dataset, registered_datasets
 from ingestion.definition import ProviderDefinition
@@ -41,6 +42,7 @@ __all__ = [
     "list_logs",
     "ObservationLog",
     "ProviderDefinition",
+    "check_batch",
     "Clock",
     "system_clock",
     # data sets, erasure

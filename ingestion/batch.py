@@ -118,6 +118,37 @@ def prepare_batch(
     return Batch(rows if bad.is_empty() else rows.filter(reason.is_null()), bad, frame, arrivals)
 
 
+def check_batch(
+    frame: Any, definition: ProviderDefinition, *, backfill: bool = False, delay: DelayRule | None = None
+) -> pl.DataFrame:
+    """Check a batch before there is a log: what `append` refuses for the batch's own sake is refused here.
+
+    Args:
+        frame: What would be appended.
+        definition: Whose rows they are.
+        backfill: The rows are history.
+        delay: How late rows of unknown arrival were.
+
+    Returns:
+        The rows that would be quarantined, with a column `reason`.
+
+    Raises:
+        BatchError: If the batch cannot be appended; a subclass says why.
+
+    Example:
+        >>> check_batch(pl.DataFrame({"station": ["mast"]}), ProviderDefinition(provider="mast", entities=("station",)))
+        Traceback (most recent call last):
+        ...
+        ingestion.errors.MissingColumnError: provider 'mast': the batch has no column 'event_time'
+        <BLANKLINE>
+        hint: its columns are 'station'.
+    """
+    rows = read_frame(frame)
+    batch = prepare_batch(rows, definition, arrivals="backfill" if backfill else None, delay=delay)
+    reasons = batch.bad.select(ROW, "reason")
+    return rows.with_row_index(ROW).join(reasons, on=ROW, how="inner", maintain_order="left").drop(ROW)
+
+
 def _check_names(frame: pl.DataFrame, definition: ProviderDefinition) -> None:
     for name in _NOT_GIVEN:
         if name in frame.columns:

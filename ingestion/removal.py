@@ -69,9 +69,15 @@ class Removal:
         }
 
     def __str__(self) -> str:
+        noun = "entity" if self.entities == 1 else "entities"
+        ranges = [
+            str(first) if first == last else f"{first}..{last}" for first, last in self.log_sequences.head(5).rows()
+        ]
+        if more := self.log_sequences.height - len(ranges):
+            ranges.append(f"and {more:,} more ranges")
         return (
-            f"{self.kind} {self.removed_time:%Y-%m-%d %H:%M:%S} UTC: {self.rows:,} rows of {self.entities:,} entities"
-            f" ({self.reason}); {self.log_sequences.height:,} ranges of log_sequence, record {self.log_sequence}"
+            f"{self.kind} {self.removed_time:%Y-%m-%d %H:%M:%S} UTC: {self.rows:,} rows of {self.entities:,} {noun}"
+            f" ({self.reason}), log_sequence {', '.join(ranges) or 'none'}; record {self.log_sequence}"
         )
 
 

@@ -11,12 +11,14 @@ import traceback
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final
 
+import polars as pl
 import typer
 
 from alignment.errors import AlignmentError
 from ingestion.errors import IngestionError, LogNotFoundError
 from serving import cli_dataset, cli_leakage, cli_log, cli_quickstart, cli_upkeep
 from serving.errors import MissingExtraError, NoLogsError, ServingError
+from serving.files import is_about_storage
 from serving.render import complain
 
 if TYPE_CHECKING:
@@ -78,6 +80,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error, type(error).__name__)
         return UNREACHABLE if isinstance(error, MissingExtraError | NoLogsError) else USAGE
     except OSError as error:
+        complain(error, "cannot be reached")
+        return UNREACHABLE
+    except pl.exceptions.PolarsError as error:
+        if not is_about_storage(error):
+            raise
         complain(error, "cannot be reached")
         return UNREACHABLE
     except KeyboardInterrupt:

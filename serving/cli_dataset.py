@@ -13,6 +13,7 @@ from serving import render
 from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
 from serving.errors import OptionError
+from serving.files import read_parquet
 from serving.rebuilding import read_manifest, rebuild_dataset
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def spine_of(declared: Declarations, file: Path | None) -> Any:
         OptionError: If there is none.
     """
     if file is not None:
-        return pl.read_parquet(file)
+        return read_parquet(file)
     if declared.spine is None:
         raise OptionError(
             f"{declared.path} declares no spine and --spine is not given",
@@ -93,7 +94,9 @@ def rebuild(
     manifest: Annotated[Path, typer.Argument(help="The manifest.json of a data set, or its folder.")],
     out: Annotated[Path | None, typer.Option(help="Write what was built to this new folder.")] = None,
     logs: Annotated[str | None, typer.Option(help="Where the logs are now, if they were moved.")] = None,
-    spine: Spine = None,
+    spine: Annotated[
+        Path | None, typer.Option(help="Parquet file with the spine, if the data set's own file is gone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a data set again, at the positions of its manifest; exits with 1 if it is not the same."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 import typer
@@ -15,6 +16,7 @@ import alignment as al
 import ingestion
 from serving import render
 from serving.errors import MissingExtraError, NoLogsError, OptionError
+from serving.files import check_picture, read_parquet
 
 if TYPE_CHECKING:
     from ingestion import LogInfo, ObservationLog
@@ -108,7 +110,14 @@ def append(
     """Append Parquet files to a provider's log; the same file twice is appended once."""
     times = {"event_time": event_time, "arrival_time": arrival_time or None, "issue_time": issue_time}
     options = storage_options(storage_option)
+    if zone is not None:
+        _check_zone(zone)
     log = _existing(root, provider, options)
+    if log is not None and entities is not None and words(entities) != log.entities:
+        raise OptionError(
+            f"the log of {provider!r} has the entities {','.join(log.entities)!r}, not {entities!r}",
+            "leave --entities out, or name another provider",
+        )
     if log is None and entities is None:
         raise OptionError(
             f"{root!r} has no log of provider {provider!r} yet, and it is not said which columns name the entity",
@@ -119,10 +128,24 @@ def append(
     def batch(path: Path) -> tuple[pl.DataFrame, str]:
         return read_batch(path, times, values=words(values), keys=keys, zone=zone)
 
+    rule = al.FixedDelay(delay) if delay is not None else None
+    if log is None:
+        definition = ingestion.ProviderDefinition(
+            provider=provider, entities=tuple(words(entities)), kind=kind.value, key=tuple(words(key)) or None
+        )
+    else:
+        definition = log.definition
+
+    def checked(path: Path) -> tuple[pl.DataFrame, str]:
+        frame, batch_id = batch(path)
+        ingestion.check_batch(frame, definition, backfill=backfill, delay=rule)
+        return frame, batch_id
+
     if dry_run:
-        _print([_would_append(path, *batch(path)) for path in files], as_json=as_json)
+        _print([_would_append(path, *checked(path)) for path in files], as_json=as_json)
         return
     if log is None:
+        checked(files[0])  # what a log is by stays as it is: a slip must not leave an empty one behind
         log = ingestion.create_log(
             root,
             provider,
@@ -132,7 +155,6 @@ def append(
             storage_options=options,
             exist_ok=True,
         )
-    rule = al.FixedDelay(delay) if delay is not None else None
     reports = []
     with render.progress("append", total=len(files)) as bar:
         for path in files:
@@ -144,6 +166,15 @@ def append(
     else:
         for report in reports:
             typer.echo(str(report))
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise OptionError(
+            f"--zone {zone!r} is not an IANA zone", "write --zone Europe/Berlin, say, or --zone UTC"
+        ) from error
 
 
 def _would_append(path: Path, frame: pl.DataFrame, batch_id: str) -> dict[str, Any]:
@@ -174,7 +205,7 @@ def read_batch(
     Raises:
         OptionError: If two columns would have one name.
     """
-    frame = pl.read_parquet(path)
+    frame = read_parquet(path)
     renames = {
         source: ours
         for ours, source in times.items()
@@ -262,6 +293,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Show how late a provider is, how often it corrects itself, and what is odd about its arrivals."""
+    check_picture(picture)
     log = ingestion.open_log(root, provider, storage_options=storage_options(storage_option))
     report = ingestion.profile(log, within_percent=within)
     if picture is not None:

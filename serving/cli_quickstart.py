@@ -14,6 +14,7 @@ from ingestion.sources.simulated import FEEDS, SimulatedWorld
 from serving import pictures, render
 from serving import quickstart as example
 from serving.errors import MissingExtraError
+from serving.files import check_picture
 
 if TYPE_CHECKING:
     from ingestion import ObservationLog
@@ -30,10 +31,12 @@ def quickstart(
 ) -> None:
     """Show on a simulated solar fleet what a join on event time promises and what it delivers.
 
-    A sky camera, three sensors and a meter report every 10 minutes, 20 to 40 minutes late, with outages and corrections.
-    A model predicts the power 20 minutes ahead. It is trained twice, on rows made by a join on event time and on rows made
-    by asknown, and scored both times on what serving would have had.
+    A sky camera, three sensors and a meter report every 10 minutes, 20 to 40
+    minutes late, with outages and corrections. A model predicts the power 20
+    minutes ahead. It is trained twice, on rows made by a join on event time and
+    on rows made by asknown, and scored both times on what serving would have had.
     """
+    check_picture(picture)
     begin = time.monotonic()
     world = SimulatedWorld(seed=seed, days=days)
     with render.progress("log", total=None) as bar:

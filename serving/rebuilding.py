@@ -13,6 +13,7 @@ import polars as pl
 import alignment as al
 import ingestion
 from serving.errors import OptionError
+from serving.files import read_parquet
 
 if TYPE_CHECKING:
     from ingestion import Removal
@@ -77,7 +78,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or no text at all
         raise OptionError(
             f"{path} is not a manifest: {error}", "name the manifest.json that `dataset build` wrote"
         ) from error
@@ -154,7 +155,7 @@ def _spine(manifest: dict[str, Any], path: Path, spine: Path | None) -> pl.DataF
     file = spine if spine is not None else path.parent / manifest.get("data", "data.parquet")
     if not file.is_file():
         raise OptionError(f"the spine's file {file} is not there", "name it: --spine FILE")
-    return pl.read_parquet(file, columns=manifest["spine"]["columns"])
+    return read_parquet(file, columns=manifest["spine"]["columns"])
 
 
 def _removals(manifest: dict[str, Any], frames: dict[str, Any]) -> dict[str, list[Removal]]:

@@ -172,7 +172,7 @@ def test_a_rebuild_after_an_erasure_says_which_rows_are_gone(logged: Path, capsy
     assert text.startswith("not the same: ")
     assert "12 rows, digest" in text
     assert "mast  erased " in text
-    assert "2 rows of 1 entities (erasure)" in text
+    assert "2 rows of 1 entity (erasure), log_sequence 4..5; record 6" in text
     assert run(["dataset", "rebuild", "sets/one", "--json"]) == 1
     (removal,) = json.loads(capsys.readouterr().out)["removals"]["mast"]
     assert removal["log_sequences"] == [[4, 5]]
@@ -316,6 +316,63 @@ def test_what_is_wrong_is_said_on_standard_error(
         assert captured.err.startswith("DurationError: ")
     else:
         assert captured.err == complaint.replace("FOLDER", str(logged))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["log", "append", "logs", "mast", "table.csv"], "OptionError: table.csv is not a Parquet file\n"),
+        (["log", "append", "logs", "mast", "folder"], "OptionError: folder is a folder, not a Parquet file\n"),
+        (
+            ["dataset", "build", "views.py", "sets/one", "--spine", "table.csv"],
+            "OptionError: table.csv is not a Parquet",
+        ),
+        (["dataset", "rebuild", "readings.parquet"], "OptionError: readings.parquet is not a manifest: "),
+        (
+            ["log", "append", "logs", "mast", "readings.parquet", "--zone", "Mars/Olympus"],
+            "OptionError: --zone 'Mars/Ol",
+        ),
+        (
+            ["log", "append", "logs", "mast", "readings.parquet", "--entities", "site"],
+            "OptionError: the log of 'mast' has",
+        ),
+        (
+            ["log", "profile", "logs", "mast", "--picture", "mast.txt"],
+            "OptionError: --picture mast.txt does not end in",
+        ),
+        (
+            ["quickstart", "--picture", "known.txt"],
+            "OptionError: --picture known.txt does not end in .png, .svg, .pdf\n",
+        ),
+    ],
+)
+def test_wrong_files_and_values_are_usage_errors(
+    arguments: list[str], complaint: str, logged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("table.csv").write_text("station,event_time,temp\nmast,2025-06-01T12:00:00Z,1\n")
+    Path("folder").mkdir()
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(complaint)
+
+
+@pytest.mark.parametrize("options", [["--entities", "statoin"], ["--entities", "station", "--event-time", "when"]])
+def test_a_first_batch_that_is_refused_leaves_no_log(
+    options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.read_parquet("readings.parquet").rename({"event_time": "time"}).write_parquet("named.parquet")
+    for dry in (["--dry-run"], []):
+        assert run(["log", "append", "logs", "mast", "named.parquet", *options, *dry]) == 2
+        assert capsys.readouterr().err.startswith("MissingColumnError: ")
+        assert not Path("logs").exists()
+    assert run(["log", "append", "logs", "mast", "named.parquet", "--entities", "station", "--event-time", "time"]) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_cannot_be_reached(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log", "snapshot", "logs", "mast", "2025-06-01T13:00:00Z", "--out", "/dev/full"]) == 3
+    assert capsys.readouterr().err.startswith("cannot be reached: ")
 
 
 def test_a_fault_of_asknown_itself_exits_with_70(
