@@ -90,7 +90,7 @@ def evaluate(
         rows = checked(view.observations, view.columns_read, position=position, as_of_us=limit, event_from_us=floor)
         keys = view.observations.entities
         entities, asking, given = encode_entities(spine.frame, view.spine_entities, rows.frame, keys, view.place, pool)
-        rows.forget([name for name in keys if name not in view.columns_read])
+        rows.forget([name for name in keys if name not in [*view.columns_read, *view.observations.key]])
         clock = spent.lap("read", clock)
         questions = lay_out_questions(asking, entities, spine.t, pool)
         layouts: dict[Duration | None, Layout] = {}

@@ -324,3 +324,22 @@ def test_an_arrow_table_with_two_columns_of_one_name_is_refused():
     twice = arrow.append_column("temp", arrow.column("temp"))
     with pytest.raises(al.DuplicateColumnError, match="'temp' is the name of 2 columns"):
         weather(twice, al.latest("temp"))
+
+
+@pytest.mark.parametrize("engine", ["local", "duckdb"])
+def test_an_id_may_name_the_entity_again(engine):
+    rows = table(
+        "station event_time arrival_time temp number",
+        ("a", "09:00", "09:30", 1.0, 7),
+        ("a", "09:20", "09:50", 3.0, 7),
+        ("b", "09:00", "09:00", 5.0, 7),
+    )
+    spine = table("station prediction_time", ("a", "09:40"), ("a", "10:00"), ("b", "10:00"))
+    features = [al.latest("temp"), al.window("temp", "count", "2h")]
+    short, long = (
+        al.point_in_time_join(spine, [al.FeatureView("v", ["station"], rows, features, key=key)], engine=engine)
+        for key in (["number"], ["station", "number"])
+    )
+    assert short["v__temp"].to_list() == [1.0, 3.0, 5.0]
+    assert short["v__temp_count_2h"].to_list() == [1, 1, 1]
+    assert_frame_equal(long, short)
