@@ -328,6 +328,16 @@ def _is_row_wise(expression: pl.Expr) -> bool:
         return False
 
 
+def _gives_one_row(expression: pl.Expr, schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether one row gives one value: a series inside would give each row the value of its place."""
+    roots = {name: schema[name] for name in expression.meta.root_names()}
+    row = pl.DataFrame({name: [None] for name in roots}, schema=roots) if roots else pl.DataFrame({"": [None]})
+    try:
+        return row.select(expression).height == 1
+    except pl.exceptions.PolarsError:  # it fails on null, which says nothing of other rows
+        return True
+
+
 def _check_derive(derive: Mapping[str, pl.Expr], schema: Mapping[str, pl.DataType], place: str) -> None:
     for name, expression in derive.items():
         if not isinstance(expression, pl.Expr):
@@ -337,7 +347,7 @@ def _check_derive(derive: Mapping[str, pl.Expr], schema: Mapping[str, pl.DataTyp
         for root in expression.meta.root_names():
             if root not in schema:
                 raise MissingColumnError(root, f"{place}, read by derive[{name!r}],", schema)
-        if not _is_row_wise(expression):
+        if not _is_row_wise(expression) or not _gives_one_row(expression, schema):
             raise ViewError(
                 f"{place}: derive[{name!r}] looks at more than one row: {expression}",
                 "a derived column is computed from one row alone; use window, lag or sequence for several.",

@@ -163,6 +163,14 @@ CASES = [
         "hint: a derived column is computed from one row alone; use window, lag or sequence for several.",
     ),
     case(
+        "a derived column that adds a series, row by row of the frame",
+        lambda: weather(GOOD, TEMP, derive={"shifted": pl.col("temp") + pl.lit(pl.Series([5.0, 6.0]))}),
+        al.ViewError,
+        "the observations of view 'weather': derive['shifted'] looks at more than one row: [(col(\"temp\")) + (Series)]\n"
+        "\n"
+        "hint: a derived column is computed from one row alone; use window, lag or sequence for several.",
+    ),
+    case(
         "a derived column that would replace another",
         lambda: weather(GOOD, TEMP, derive={"temp": pl.col("temp") * 2}),
         al.ViewError,
