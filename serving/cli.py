@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import polars as pl
 import typer
+from deltalake.exceptions import TableNotFoundError
 
 from alignment.errors import AlignmentError
-from ingestion.errors import IngestionError, LogNotFoundError
+from ingestion.errors import (
+    IngestionError,
+    LogNotFoundError,
+    MissingColumnError,
+    NaiveTimeError,
+    SchemaChangeError,
+    UnknownArrivalError,
+)
 from serving import cli_dataset, cli_leakage, cli_log, cli_quickstart, cli_upkeep
 from serving.errors import MissingExtraError, NoLogsError, ServingError
 from serving.files import is_about_storage
-from serving.render import complain
+from serving.render import complain, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +86,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return UNREACHABLE
     except (AlignmentError, IngestionError, ServingError) as error:
         complain(error, type(error).__name__)
+        if option := _option_for(error):
+            say(f"      on the command line: {option}")
         return UNREACHABLE if isinstance(error, MissingExtraError | NoLogsError) else USAGE
-    except OSError as error:
+    except (OSError, TableNotFoundError) as error:
         complain(error, "cannot be reached")
         return UNREACHABLE
     except pl.exceptions.PolarsError as error:
@@ -91,6 +101,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(KeyboardInterrupt("stopped"), "interrupted")
         return 130
     return 0
+
+
+def _option_for(error: Exception) -> str:
+    """The option of `asknown log append` that does what an error's hint says in Python; empty if there is none."""
+    if isinstance(error, NaiveTimeError):
+        return "--zone UTC"
+    if isinstance(error, UnknownArrivalError):
+        return "--delay 45m"
+    if isinstance(error, SchemaChangeError) and "evolve=True" in error.hint:
+        return "--evolve"
+    if isinstance(error, MissingColumnError) and error.column == "event_time":
+        return "--event-time COLUMN"
+    return ""
 
 
 def main() -> None:

@@ -357,6 +357,27 @@ def test_wrong_files_and_values_are_usage_errors(
     assert captured.err.startswith(complaint)
 
 
+def test_hints_name_the_option_that_does_it(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.read_parquet("readings.parquet")
+    rows.with_columns(pl.col("event_time").dt.replace_time_zone(None)).write_parquet("naive.parquet")
+    rows.with_columns(rain=1.0).write_parquet("wider.parquet")
+    rows.with_columns(arrival_time=pl.lit(None, dtype=pl.Datetime("us", "UTC"))).write_parquet("unknown.parquet")
+    rows.rename({"event_time": "time"}).write_parquet("named.parquet")
+    for name, option in [
+        ("naive", "--zone UTC"),
+        ("wider", "--evolve"),
+        ("unknown", "--delay 45m"),
+        ("named", "--event-time COLUMN"),
+    ]:
+        assert run(["log", "append", "logs", "mast", f"{name}.parquet"]) == 2
+        assert capsys.readouterr().err.endswith(f"\n      on the command line: {option}\n")
+
+
+def test_an_address_of_no_known_kind_cannot_be_reached(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["log", "info", "gopher://nowhere/logs"]) == 3
+    assert capsys.readouterr().err.startswith("cannot be reached: Unknown scheme: gopher")
+
+
 @pytest.mark.parametrize("options", [["--entities", "statoin"], ["--entities", "station", "--event-time", "when"]])
 def test_a_first_batch_that_is_refused_leaves_no_log(
     options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
