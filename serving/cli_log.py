@@ -203,14 +203,15 @@ def read_batch(
         The frame with the log's column names, and the batch id.
 
     Raises:
-        OptionError: If two columns would have one name.
+        OptionError: If a named column is not there, or two columns would have one name.
     """
     frame = read_parquet(path)
-    renames = {
-        source: ours
-        for ours, source in times.items()
-        if source is not None and source != ours and source in frame.columns
-    }
+    renames = {source: ours for ours, source in times.items() if source is not None and source != ours}
+    if missing := [source for source in renames if source not in frame.columns]:
+        option = renames[missing[0]].replace("_", "-")
+        raise OptionError(
+            f"{path}: it has no column {missing[0]!r} for --{option}", f"its columns are {', '.join(frame.columns)}"
+        )
     if taken := sorted(set(renames.values()) & set(frame.columns) - set(renames)):
         raise OptionError(
             f"{path}: it has a column {taken[0]!r} already", f"name it: --{taken[0].replace('_', '-')} {taken[0]}"
