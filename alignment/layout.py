@@ -151,6 +151,8 @@ def common_type(asked: pl.DataType, given: pl.DataType, spine_key: str, row_key:
         KeyTypeError: If there is none that loses nothing.
     """
     texts = (pl.String, pl.Categorical, pl.Enum)
+    if asked == pl.Null:  # no key was ever known, so nothing is lost
+        return given
     if asked == given and not isinstance(asked, pl.Categorical | pl.Enum):
         return asked
     if asked.is_integer() and given.is_integer():
@@ -371,9 +373,7 @@ def _check_ties(
     one, other = rows[at], tied[at] - 1
     tied_rows = observations.lazy(position=position).select(pl.all().gather(np.concatenate([one, other]))).collect()
     first, second = tied_rows.head(len(one)), tied_rows.tail(len(one))
-    differ = pl.Series(np.zeros(len(one), bool))
-    for name in tied_rows.columns:
-        differ |= first[name].ne_missing(second[name])
+    differ = rows_differ(first, second)
     if len(withdraws):
         differ |= pl.Series(withdraws[one] != withdraws[other])
     if not differ.any():
@@ -386,6 +386,17 @@ def _check_ties(
         f" ({key + ', ' if key else ''}event {_text(frame[EVENT][a])}, arrival {_text(frame[ARRIVAL][a])})",
         'which came last is unknown: give the rows a log_sequence, or pass on_tie="last" to take the last in the frame.',
     )
+
+
+def rows_differ(first: pl.DataFrame, second: pl.DataFrame) -> pl.Series:
+    """Row by row, whether two frames of the same columns differ; null equals null, NaN equals NaN, and 0.0 is not -0.0."""
+    differ = np.zeros(first.height, bool)
+    for name, kind in first.schema.items():
+        differ |= first[name].ne_missing(second[name]).to_numpy()
+        if kind.is_float():
+            signs = (np.signbit(frame[name].fill_null(0.0).to_numpy()) for frame in (first, second))
+            differ |= np.not_equal(*signs) & (first[name].fill_null(1.0) == 0.0).to_numpy()
+    return pl.Series(differ)
 
 
 def _text(microseconds: int | None) -> str:

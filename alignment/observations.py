@@ -222,6 +222,12 @@ class Observations:
             raise ViewError(
                 f"{self.place}: delay={self.delay!r} is not a delay rule", 'e.g. delay=al.FixedDelay("45m").'
             )
+        reserved = next((name for name in schema if name.startswith("@")), None)
+        if reserved is not None:
+            raise ViewError(
+                f"{self.place}: the column name {reserved!r} begins with '@', as names kept for the engines do",
+                f'rename it, e.g. frame.rename({{"{reserved}": "{reserved.lstrip("@")}"}}).',
+            )
         for name in [*self.entities, *self.key]:
             if name not in schema:
                 raise MissingColumnError(name, self.place, schema)

@@ -413,7 +413,10 @@ def quantile(values: list[Any], q: float) -> float:
     fraction = place - low
     if fraction == 0:
         return ordered[low]
-    return ordered[low] + (ordered[low + 1] - ordered[low]) * fraction
+    gap = ordered[low + 1] - ordered[low]
+    if math.isinf(gap) and not math.isinf(ordered[low]) and not math.isinf(ordered[low + 1]):
+        return ordered[low] * (1.0 - fraction) + ordered[low + 1] * fraction
+    return ordered[low] + gap * fraction
 
 
 def slope(values: list[Any], instants: list[int]) -> float | None:

@@ -18,7 +18,7 @@ from alignment.bounds import shifted
 from alignment.durations import Duration, instant_from_us
 from alignment.errors import AggregateOverflowError, AlignmentError, AmbiguousRevisionsError
 from alignment.features import Forecast, Latest, Window
-from alignment.layout import common_type
+from alignment.layout import common_type, rows_differ
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION, canonical, check_rows, checked
 from alignment.spine import Spine
 from alignment.views import FeatureView
@@ -232,7 +232,6 @@ def refuse_different(narrow: Narrow, ties: pl.DataFrame, *, position: int | None
     observed = narrow.view.observations
     wanted = pl.concat([ties["row"], ties["row_before"]]).unique().to_frame(_ROW).lazy()
     whole = observed.lazy(position=position)
-    names = whole.collect_schema().names()
     rows = (
         whole.with_row_index(_ROW)
         .with_columns(pl.col(_ROW).cast(pl.Int64))
@@ -241,9 +240,7 @@ def refuse_different(narrow: Narrow, ties: pl.DataFrame, *, position: int | None
         .sort(_ROW)
     )
     first, second = (rows[rows[_ROW].search_sorted(ties[side])] for side in ("row_before", "row"))
-    differ = ties["differs"]
-    for name in names:
-        differ = differ | first[name].ne_missing(second[name])
+    differ = ties["differs"] | rows_differ(first.drop(_ROW), second.drop(_ROW))
     if not differ.any():
         return
     at = int(differ.arg_max() or 0)

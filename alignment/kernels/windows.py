@@ -35,7 +35,11 @@ def _quantile(values: Any, n: int, share: float) -> float:
     x = float(values[i])
     if part == 0.0:
         return x
-    return x + (float(values[i + 1]) - x) * part
+    y = float(values[i + 1])
+    gap = y - x
+    if math.isinf(gap) and not math.isinf(x) and not math.isinf(y):  # further apart than a float can say
+        return x * (1.0 - part) + y * part
+    return x + gap * part
 
 
 @inner
