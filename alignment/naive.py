@@ -9,7 +9,7 @@ import polars as pl
 
 from alignment.layout import Pool, encode_entities, lay_out
 from alignment.observations import Observations
-from alignment.rows import ARRIVAL, EVENT, ISSUE, RETRACTION, checked
+from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, ORDER, RETRACTION, checked
 from alignment.views import FeatureView
 
 
@@ -49,7 +49,7 @@ def _without_arrivals(
     rows = rows.with_columns(
         pl.col(column).cast(pl.Datetime("us", "UTC")).alias(name) for name, column in times.items()
     )
-    rows = rows.drop(name for name in (EVENT, ARRIVAL, ISSUE, RETRACTION) if name in rows.columns)
+    rows = rows.drop(EVENT, ARRIVAL, ISSUE, RETRACTION, ORDER, ARRIVAL_KIND, strict=False)
     return observations.but(frame=rows.with_columns(kept["order"].alias(observations.log_sequence)), derive={})
 
 

@@ -221,7 +221,7 @@ FAULTS = [
         "    for i in range(len(state)):\n        n += state[i] == PRESENT or state[i] == 2\n",
     ),
     Fault("the spread divides by n", "R8", "squares / (n - 1)", "squares / n"),
-    Fault("quantiles take the nearest value below", "R8", "return x + (float(values[i + 1]) - x) * part", "return x"),
+    Fault("quantiles take the nearest value below", "R8", "return x + gap * part", "return x"),
     Fault("the slope is per minute", "R8", "HOUR_US = 3_600_000_000.0", "HOUR_US = 60_000_000.0"),
     Fault(
         "the slope is through the first event's mean",
