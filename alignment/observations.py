@@ -148,7 +148,9 @@ class Observations:
         self.date_zone = check_zone(date_zone, "date_zone")
         self.date_means = date_means
         self.derive = dict(derive or {})
-        rows = source.scan() if source is not None else as_lazy(frame, place)
+        # Of a renamed column both names can be asked for: a declaration may be older than the new one.
+        self.former_names: dict[str, str] = getattr(source, "former_names", dict)()
+        rows = self._renamed(source.scan()) if source is not None else as_lazy(frame, place)
         schema = dict(rows.collect_schema())
         _check_derive(self.derive, schema, place)
         self.schema: dict[str, pl.DataType] = (
@@ -180,7 +182,8 @@ class Observations:
     @property
     def values(self) -> list[str]:
         """The observed columns, in the frame's order; derived ones last."""
-        return [name for name in self.schema if name not in self._structure and name not in NOT_VALUES]
+        other = self._structure | NOT_VALUES | set(self.former_names)
+        return [name for name in self.schema if name not in other]
 
     @property
     def has_log_sequence(self) -> bool:
@@ -205,12 +208,15 @@ class Observations:
         """The rows as they are, lazily, up to a log position; a log need not read what arrived after `as_of`, nor earlier events."""
         source = self.source
         if source is not None:
-            rows = source.scan(position=position, as_of=as_of, event_from=event_from)
+            rows = self._renamed(source.scan(position=position, as_of=as_of, event_from=event_from))
         else:
             rows = as_lazy(self.frame, self.place)
             if position is not None and self.has_log_sequence:
                 rows = rows.filter(pl.col(self.log_sequence) <= position)
         return rows.with_columns(**self.derive) if self.derive else rows
+
+    def _renamed(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.with_columns(pl.col(now).alias(former) for former, now in self.former_names.items())
 
     def _check(self) -> None:
         schema = self.schema

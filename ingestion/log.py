@@ -124,6 +124,11 @@ class ObservationLog:
         late = [column for column in self._table.columns if column.since > 0]
         return {name: column.since for column in late for name in (column.name, *column.aliases)}
 
+    def former_names(self) -> dict[str, str]:
+        """For each name that a column had before it was renamed, its name now."""
+        self._table.refresh()
+        return {former: column.name for column in self._table.columns for former in column.aliases}
+
     def scan(
         self,
         *,

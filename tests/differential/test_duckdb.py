@@ -43,7 +43,9 @@ def join(spine, views, **arguments):
 def streamed(source):
     """The source's frame as something that is read batch by batch: a log where rows have a sequence, else lazily."""
     if "log_sequence" in source.frame.columns:
-        return FrameLog(source.frame, "provider", list(source.entities), source.kind, list(source.key) if source.key else None)
+        return FrameLog(
+            source.frame, "provider", list(source.entities), source.kind, list(source.key) if source.key else None
+        )
     return source.frame.lazy()
 
 
@@ -65,7 +67,9 @@ def world(kind, rows=3000, entities=3, events=120):
         {
             "station": random.integers(0, entities, rows),
             "event_time": [START + int(hour) * HOUR for hour in event],
-            "arrival_time": [START + int(hour) * HOUR for hour in (event + wait if kind == "measurement" else event - wait)],
+            "arrival_time": [
+                START + int(hour) * HOUR for hour in (event + wait if kind == "measurement" else event - wait)
+            ],
             "is_retraction": random.random(rows) < 0.25,
             "log_sequence": random.permutation(rows),
             "temp": random.normal(size=rows),
@@ -81,7 +85,9 @@ def world(kind, rows=3000, entities=3, events=120):
     spine = pl.DataFrame(
         {
             "station": random.integers(0, entities + 1, 200),
-            "prediction_time": [START + timedelta(minutes=int(minute)) for minute in random.integers(-600, 170 * 60, 200)],
+            "prediction_time": [
+                START + timedelta(minutes=int(minute)) for minute in random.integers(-600, 170 * 60, 200)
+            ],
         },
         schema_overrides={"prediction_time": INSTANT},
     )
@@ -92,7 +98,9 @@ FEATURES = [
     al.latest("temp"),
     al.latest("temp", skip_null=True, name="temp_kept"),
     al.lag("temp", ["24h", "72h"], "3h"),
-    al.window("temp", ["count", "sum", "mean", "std", "var", "min", "max", "first", "last", "median", "q90", "slope"], "48h"),
+    al.window(
+        "temp", ["count", "sum", "mean", "std", "var", "min", "max", "first", "last", "median", "q90", "slope"], "48h"
+    ),
     al.window("steps", ["sum", "mean", "q25", "max"], ["6h", "200h"]),
     al.sequence("temp", 40),
     al.sequence("steps", 8, step="5h"),
@@ -107,7 +115,11 @@ def test_a_crowded_history_is_answered_as_by_the_local_engine(kind, lazily):
     frame, spine = world(kind)
     features = [*FEATURES]
     if kind == "forecast":
-        features += [al.forecast("temp", ["0s", "6h"], "2h"), al.forecast("temp", "3h", "1h", "20h", name="noticed"), al.issue_age()]
+        features += [
+            al.forecast("temp", ["0s", "6h"], "2h"),
+            al.forecast("temp", "3h", "1h", "20h", name="noticed"),
+            al.issue_age(),
+        ]
     view = al.FeatureView("w", ["station"], frame.lazy() if lazily else frame, features, kind=kind)
     assert_frame_equal(
         join(spine, [view], as_of=START + 150 * HOUR),
@@ -119,7 +131,9 @@ def test_a_crowded_history_is_answered_as_by_the_local_engine(kind, lazily):
 
 def test_rows_that_do_not_fit_into_memory_are_put_aside_and_answered_all_the_same():
     frame, spine = world("measurement", rows=400_000, entities=40, events=5_000)
-    view = al.FeatureView("w", ["station"], frame.lazy(), [al.latest("temp"), al.window("steps", ["sum", "count"], "100h")])
+    view = al.FeatureView(
+        "w", ["station"], frame.lazy(), [al.latest("temp"), al.window("steps", ["sum", "count"], "100h")]
+    )
     found = duckdb.evaluate(
         view, check_spine(spine, ["station"], "prediction_time"), as_of_us=None, position=None, status=False, threads=1,
         memory_limit="40MB",
@@ -161,7 +175,12 @@ def test_every_type_is_gathered_as_it_is(sort, lazily):
         }
     )
     spine = pl.DataFrame({"prediction_time": [START + hour * HOUR for hour in (3, 0, 2, 1)]})
-    features = [al.latest("value"), al.sequence("value", 2), al.lag("value", "2h"), al.window("value", ["first", "last", "count"], "9h")]
+    features = [
+        al.latest("value"),
+        al.sequence("value", 2),
+        al.lag("value", "2h"),
+        al.window("value", ["first", "last", "count"], "9h"),
+    ]
     view = al.FeatureView("w", [], frame.lazy() if lazily else frame, features)
     assert_frame_equal(join(spine, [view]), al.point_in_time_join(spine, [view], status=True), categorical_as_str=True)
 
@@ -170,7 +189,12 @@ KEYS = {
     "whole numbers widen": ([1, 2], pl.Int16, [2, 1, 3, None], pl.Int64),
     "signed and unsigned meet": ([1, 2**40], pl.UInt64, [2**40, 1, -1, None], pl.Int64),
     "texts and categories meet": (["a", "b"], pl.Categorical, ["b", "a", "c", None], pl.String),
-    "instants in other units meet": ([START, START + HOUR], pl.Datetime("ms", "UTC"), [START + HOUR, START, None], pl.Datetime("ns", "UTC")),
+    "instants in other units meet": (
+        [START, START + HOUR],
+        pl.Datetime("ms", "UTC"),
+        [START + HOUR, START, None],
+        pl.Datetime("ns", "UTC"),
+    ),
     "days": ([date(2026, 1, 1), date(1960, 1, 1)], pl.Date, [date(1960, 1, 1), None], pl.Date),
     "floats widen": ([0.5, 1.5], pl.Float32, [1.5, 0.5, 2.5, None], pl.Float64),
     "bytes": ([b"a", b"b"], pl.Binary, [b"b", b"a", None], pl.Binary),
@@ -213,8 +237,14 @@ REFUSED = {
     "a null event": (rows(event_time=[START, START + HOUR, None]), {}),
     "a null arrival": (rows(arrival_time=[START + HOUR, None, START + 3 * HOUR]), {}),
     "an event after its arrival": (rows(arrival_time=[START + HOUR, START, START + 3 * HOUR]), {}),
-    "two rows that claim to be one": (rows(event_time=[START, START, START + HOUR], arrival_time=[START + HOUR] * 3), {}),
-    "two ids that claim to be one": (rows(arrival_time=[START + 3 * HOUR] * 3, order=["x", "x", "y"]), {"key": ["order"]}),
+    "two rows that claim to be one": (
+        rows(event_time=[START, START, START + HOUR], arrival_time=[START + HOUR] * 3),
+        {},
+    ),
+    "two ids that claim to be one": (
+        rows(arrival_time=[START + 3 * HOUR] * 3, order=["x", "x", "y"]),
+        {"key": ["order"]},
+    ),
     "a withdrawal beside a row": (
         rows(
             event_time=[START, START, START + HOUR],
@@ -234,7 +264,9 @@ REFUSED = {
 def test_what_the_local_engine_refuses_is_refused_in_the_same_words(reason, lazily):
     frame, arguments = REFUSED[reason]
     spine = pl.DataFrame({"station": ["a"], "prediction_time": [START + 5 * HOUR]})
-    view = al.FeatureView("w", ["station"], frame.lazy() if lazily else frame, [al.window("temp", "sum", "24h")], **arguments)
+    view = al.FeatureView(
+        "w", ["station"], frame.lazy() if lazily else frame, [al.window("temp", "sum", "24h")], **arguments
+    )
     with pytest.raises(al.AlignmentError) as local:
         al.point_in_time_join(spine, [view])
     with pytest.raises(type(local.value)) as here, tiny_steps():
@@ -262,7 +294,11 @@ def test_forecasts_with_ids_may_move_to_another_event():
         }
     )
     spine = pl.DataFrame({"prediction_time": [START, START + HOUR]})
-    features = [al.forecast("amount", "24h", "24h"), al.window("amount", "sum", "12h", "-11h"), al.forecast("amount", "10h", "2h", name="ten")]
+    features = [
+        al.forecast("amount", "24h", "24h"),
+        al.window("amount", "sum", "12h", "-11h"),
+        al.forecast("amount", "10h", "2h", name="ten"),
+    ]
     view = al.FeatureView("w", [], frame, features, kind="forecast", key=["order"])
     found = join(spine, [view], status=False)
     assert found["w__amount_forecast_24h"].to_list() == [5, 7]
@@ -273,7 +309,9 @@ def test_forecasts_with_ids_may_move_to_another_event():
 def test_min_notice_in_days_counts_calendar_days_where_the_view_names_a_zone():
     # The event is 04:00 in Berlin on the day clocks go forward; a calendar day before is 04:00 there, 23 hours earlier.
     event = datetime(2026, 3, 29, 2, tzinfo=UTC)
-    frame = pl.DataFrame({"event_time": [event], "issue_time": [event - 23 * HOUR], "arrival_time": [event - 23 * HOUR], "wind": [1.0]})
+    frame = pl.DataFrame(
+        {"event_time": [event], "issue_time": [event - 23 * HOUR], "arrival_time": [event - 23 * HOUR], "wind": [1.0]}
+    )
     spine = pl.DataFrame({"prediction_time": [event - HOUR]})
 
     def answer(zone):
@@ -287,7 +325,9 @@ def test_min_notice_in_days_counts_calendar_days_where_the_view_names_a_zone():
 def test_logs_are_read_up_to_a_position_and_rows_from_before_a_column_are_missing():
     frame = rows(log_sequence=[0, 1, 2], temp=[None, None, 3.0])
     log = FrameLog(frame, "met", ["station"], since={"temp": 1})
-    view = al.FeatureView("w", observations=log, features=[al.latest("temp"), al.window("temp", "count", "24h"), al.event_age()])
+    view = al.FeatureView(
+        "w", observations=log, features=[al.latest("temp"), al.window("temp", "count", "24h"), al.event_age()]
+    )
     spine = pl.DataFrame({"station": ["a", "a", "a"], "prediction_time": [START + hour * HOUR for hour in (1, 2, 3)]})
 
     def words(position):
@@ -301,7 +341,9 @@ def test_logs_are_read_up_to_a_position_and_rows_from_before_a_column_are_missin
 
 
 def test_an_empty_spine_and_empty_observations_are_answered():
-    view = al.FeatureView("w", ["station"], rows().clear().lazy(), [*FEATURES[:1], al.sequence("temp", 2), al.window("temp", "sum", "1h")])
+    view = al.FeatureView(
+        "w", ["station"], rows().clear().lazy(), [*FEATURES[:1], al.sequence("temp", 2), al.window("temp", "sum", "1h")]
+    )
     spine = pl.DataFrame({"station": ["a"], "prediction_time": [START]})
     for asked in (spine, spine.clear()):
         assert_frame_equal(join(asked, [view]), al.point_in_time_join(asked, [view], status=True))

@@ -80,7 +80,11 @@ def quake_labels(*rows, release):
     view = al.FeatureView("q", ["net"], frame, [al.latest("mag")], key=["quake"])
     spine = table("net prediction_time", ("us", "10:00"))
     label = al.label("mag", horizon="20m", release=release)
-    return al.build_dataset(spine, [view], label=label, as_of=at("15:00")).frame.select("label", "label_arrival_time").rows()
+    return (
+        al.build_dataset(spine, [view], label=label, as_of=at("15:00"))
+        .frame.select("label", "label_arrival_time")
+        .rows()
+    )
 
 
 def test_an_event_that_moves_after_its_release_keeps_the_label_it_was_released_with():
