@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
@@ -20,11 +21,15 @@ def frame_hash(frame: pl.DataFrame) -> str:
         >>> frame_hash(a) == frame_hash(a.reverse())
         False
     """
-    digest = hashlib.sha256(str(frame.height).encode())
-    for series in frame:
-        digest.update(f"\x00{series.name}\x00{series.dtype}\x00".encode())
-        _add(digest, series)
-    return digest.hexdigest()
+    with ThreadPoolExecutor(pl.thread_pool_size()) as pool:
+        digests = list(pool.map(_digest, frame.get_columns()))
+    return hashlib.sha256(b"".join([str(frame.height).encode(), *digests])).hexdigest()
+
+
+def _digest(series: pl.Series) -> bytes:
+    digest = hashlib.sha256(f"\x00{series.name}\x00{series.dtype}\x00".encode())
+    _add(digest, series)
+    return digest.digest()
 
 
 def _add(digest: Any, series: pl.Series) -> None:

@@ -27,6 +27,7 @@ Codes = npt.NDArray[np.int32]
 
 _LAST_INSTANT = np.iinfo(np.int64).max
 _INLINE_BYTES = 12
+_MOST_COMBINATIONS = 1 << 62
 _NO_EVENT = 1 << 62
 """Stands for the event of a retraction that names only its id; after every real event."""
 
@@ -101,10 +102,9 @@ def encode_entities(
     asked = spine.select(pl.col(s).cast(kind).alias(n) for s, kind, n in zip(spine_keys, types, names, strict=True))
     given = rows.select(pl.col(r).cast(kind).alias(n) for r, kind, n in zip(row_keys, types, names, strict=True))
     known = asked.unique().drop_nulls()
-    if len(names) == 1:
-        words = [found for frame in (known, asked, given) if (found := _as_words(frame.to_series())) is not None]
-        if len(words) == 3:
-            return known.height, *_encode_words(words, asked.to_series(), pool)
+    codes = _encode_words(known, asked, given, pool)
+    if codes is not None:
+        return known.height, *codes
     table = known.with_row_index("@code").with_columns(pl.col("@code").cast(pl.Int32))
     return known.height, _encode_by_join(asked, table, names), _encode_by_join(given, table, names)
 
@@ -124,19 +124,50 @@ def _as_words(series: pl.Series) -> Ints | None:
     return frozen(np.frombuffer(views.buffers()[1], np.int64).reshape(-1, 2)[views.offset : views.offset + len(views)])
 
 
-def _encode_words(words: Sequence[Ints], asked: pl.Series, pool: Pool) -> tuple[Codes, Codes]:
+def _encode_words(
+    known: pl.DataFrame, asked: pl.DataFrame, given: pl.DataFrame, pool: Pool
+) -> tuple[Codes, Codes] | None:
+    """Numbers of `asked` and `given` among `known`; None if a key does not fit in words.
+
+    Several key columns are numbered one by one, and the numbers joined to one word.
+    """
+    joined = [np.zeros(frame.height, np.int64) for frame in (known, asked, given)] if known.width > 1 else []
+    combinations = 1
+    for name in known.columns:
+        once = known[name].unique() if known.width > 1 else known[name]
+        words = [found for frame in (known, asked, given) if (found := _as_words(frame[name])) is not None]
+        keys = _as_words(once)
+        if keys is None or len(words) < 3:
+            return None
+        codes = [_look_up(keys, wanted, pool) for wanted in words[0 if known.width > 1 else 1 :]]
+        if asked[name].null_count():
+            codes[-2][asked[name].is_null().to_numpy()] = -1
+        if known.width == 1:
+            return codes[0], codes[1]
+        combinations *= len(keys) or 1
+        if combinations > _MOST_COMBINATIONS:
+            return None
+        joined = [_join_codes(before, one, len(keys)) for before, one in zip(joined, codes, strict=True)]
+    keys, *wanted_words = (word.reshape(-1, 1) for word in joined)
+    return _look_up(keys, wanted_words[0], pool), _look_up(keys, wanted_words[1], pool)
+
+
+def _join_codes(before: Ints, codes: Codes, count: int) -> Ints:
+    """One word for the numbers of several columns; -1 where any is unknown."""
+    return np.where((before < 0) | (codes < 0), np.int64(-1), before * count + codes)
+
+
+def _look_up(keys: Ints, wanted: Ints, pool: Pool) -> Codes:
+    """The number of each of `wanted` among `keys`, -1 where it is not there."""
     from alignment import kernels
 
-    keys, *others = words
     bits = max(4, (2 * len(keys)).bit_length())
     table = np.full(1 << bits, -1, np.int32)
+    keys, wanted = frozen(keys), frozen(wanted)
     kernels.fill_table(keys, 64 - bits, table)
-    codes = [np.empty(len(wanted), np.int32) for wanted in others]
-    for wanted, into in zip(others, codes, strict=True):
-        pool.over(len(into), lambda a, b, w=wanted, c=into: kernels.look_up(w, keys, 64 - bits, table, a, b, c))  # type: ignore[misc]
-    if asked.null_count():
-        codes[0][asked.is_null().to_numpy()] = -1
-    return codes[0], codes[1]
+    codes = np.empty(len(wanted), np.int32)
+    pool.over(len(wanted), lambda a, b: kernels.look_up(wanted, keys, 64 - bits, table, a, b, codes))
+    return codes
 
 
 def _encode_by_join(frame: pl.DataFrame, table: pl.DataFrame, names: list[str]) -> Codes:

@@ -137,10 +137,8 @@ def checked(
     if stored and columns:
         height = observations.lazy(position=position).select(pl.len()).collect().item()
         columns = columns if height * len(columns) * 8 <= _AT_ONCE else []
-    frame, raised = check_rows(
-        observations,
-        canonical(observations, columns, position=position, as_of_us=as_of_us, event_from_us=event_from_us).collect(),
-    )
+    rows = canonical(observations, columns, position=position, as_of_us=as_of_us, event_from_us=event_from_us)
+    frame, raised = check_rows(observations, in_one_piece(rows.drop(ARRIVAL_KIND, strict=False).collect()))
     return Rows(observations, frame, raised, position, as_of_us, event_from_us)
 
 
@@ -200,6 +198,16 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
     latest = [instant for name in (ARRIVAL, "raised_to") for instant in counted[name].drop_nulls()]
     kinds = {kind or "unknown": n for kind, n in counted.select(ARRIVAL_KIND, "len").iter_rows()}
     return Summary(int(counted["len"].sum()), max(latest, default=None), kinds, int(counted["raised"].sum()))
+
+
+def in_one_piece(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with every column in one chunk, which is quicker to pick rows from; one column is copied at a time."""
+    columns = frame.get_columns()
+    del frame
+    whole: list[pl.Series] = []
+    while columns:
+        whole.append(columns.pop(0).rechunk())
+    return pl.DataFrame(whole)
 
 
 def check_rows(observations: Observations, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
