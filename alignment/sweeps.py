@@ -17,7 +17,7 @@ from alignment.layout import Codes, Ints, Layout, Pool, Questions, frozen, numbe
 from alignment.plan import Question, Sweep, table_of_bounds
 from alignment.rows import Rows
 
-_ROW_COST, _PICK_COST, _WINDOW_COST = 8, 40, 600  # nanoseconds, roughly; they only decide how work is cut
+_ROW_COST, _PICK_COST, _WINDOW_COST = 40, 40, 400  # nanoseconds, roughly; they only decide how work is cut
 _TASKS_PER_THREAD = 8
 
 
@@ -129,18 +129,18 @@ def cut_tasks(
 ) -> tuple[Ints, list[tuple[int, int]]]:
     """Tasks (entity, first question, one past the last), and batches of tasks of about equal cost.
 
-    An entity with more than its share of the work is cut by time: each of its tasks applies the rows before it anew, which
-    is cheap beside answering.
+    An entity with more than its share of the work is cut by time: each of its tasks applies the rows before it anew, so
+    that no more are made than answering is worth. The costliest batch comes first.
     """
     per_question = sum(_WINDOW_COST if q.kind == codes.WINDOW else _PICK_COST for q in questions)
     n_questions, n_rows = np.diff(asked.offsets), np.diff(layout.offsets)
     busy = np.flatnonzero(n_questions)
-    answer_cost = n_questions[busy] * per_question
-    cost = answer_cost + n_rows[busy] * _ROW_COST
+    answer_cost, row_cost = n_questions[busy] * per_question, n_rows[busy] * _ROW_COST
+    cost = answer_cost + row_cost
     share = max(1, int(cost.sum()) // (pool.threads * _TASKS_PER_THREAD))
     pieces = np.ones(len(busy), np.int64)
     if pool.threads > 1:
-        pieces = np.clip(answer_cost // share, 1, np.maximum(1, answer_cost // np.maximum(1, n_rows[busy] * _ROW_COST)))
+        pieces = np.clip(answer_cost // np.maximum(2 * share, row_cost), 1, n_questions[busy])
     entity = np.repeat(busy, pieces)
     part = np.arange(len(entity)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     base, size, whole = asked.offsets[entity], n_questions[entity], np.repeat(pieces, pieces)
@@ -151,8 +151,9 @@ def cut_tasks(
             [[0], np.searchsorted(ends, np.arange(share, ends[-1], share)) if len(ends) else [], [len(tasks)]]
         )
     )
-    cuts = cuts.astype(np.int64)
-    return np.ascontiguousarray(tasks, np.int64), [(int(a), int(b)) for a, b in pairwise(cuts)]
+    batches = [(int(a), int(b)) for a, b in pairwise(cuts)]
+    weight = {(a, b): ends[b - 1] - (ends[a - 1] if a else 0) for a, b in batches}
+    return np.ascontiguousarray(tasks, np.int64), sorted(batches, key=lambda batch: -weight[batch])
 
 
 def _seen_until(t: Ints, as_of_us: int | None, *, always: bool) -> Ints:

@@ -160,8 +160,9 @@ def sweep(
             hints[k] = 0
         current = _none(n_slots)
         state = np.zeros(n_slots, np.uint8)
-        flags = np.empty(n, np.uint8)
-        loaded = np.empty(n if has_values else 0, values.dtype)
+        arrived = count_up_to(came, n, seen_until[q_high - 1], 0)  # by the last question; later rows are not looked at
+        flags = np.empty(arrived, np.uint8)
+        loaded = np.empty(arrived if has_values else 0, values.dtype)
         _load(row, retraction, values, valid, has_values, flags, loaded)
         column = np.empty(n_slots if has_values else 0, values.dtype)
         buffer = np.empty(n_slots if has_values else 0, values.dtype)
@@ -172,7 +173,7 @@ def sweep(
         at = 0
         for q in range(q_low, q_high):
             until = seen_until[q]
-            while at < n and came[at] <= until:
+            while at < arrived and came[at] <= until:
                 i = at
                 at += 1
                 flag = flags[i]

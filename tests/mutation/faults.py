@@ -35,8 +35,8 @@ FAULTS = [
     Fault(
         "a row that arrives exactly at t does not count",
         "R1",
-        "while at < n and came[at] <= until:",
-        "while at < n and came[at] < until:",
+        "while at < arrived and came[at] <= until:",
+        "while at < arrived and came[at] < until:",
     ),
     Fault(
         "as_of is ignored", "R1", "return np.full_like(t, as_of_us) if always else np.minimum(t, as_of_us)", "return t"
