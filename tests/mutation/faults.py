@@ -333,8 +333,8 @@ FAULTS = [
     Fault(
         "a null key is asked about like any other",
         "R21",
-        "codes[0][asked.is_null().to_numpy()] = -1",
-        "codes[0][asked.is_null().to_numpy()] = 0",
+        "codes[-2][asked[name].is_null().to_numpy()] = -1",
+        "codes[-2][asked[name].is_null().to_numpy()] = 0",
     ),
     Fault(
         "retracted is called missing",
