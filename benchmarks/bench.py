@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from benchmarks.answers import reference_answer
 from benchmarks.data import SIZES, VALUES, DataSet, Recipe, data_set
 from benchmarks.environments import HERE
-from benchmarks.harness import Comparison, compare
+from benchmarks.harness import Comparison, Entry, compare
 from benchmarks.question import Question
 
+OURS = "asknown_join"
 AGGREGATES = ("mean", "std", "min", "max", "sum")
 
 
@@ -49,7 +50,14 @@ class Bench:
         """`harness.compare` with this run's options, answers judged by the reference."""
         taking_part = [name for name in contenders if name not in self.without]
         options.setdefault("rounds", self.rounds or (3 if self.quick else 5))
-        return compare(title, question, taking_part, reference=reference_answer(question, data), **options)
+        reference = reference_answer(question, data)
+        return compare(title, [Entry(name, name, question, reference) for name in taking_part], **options)
+
+    def compare_own(self, title: str, asked: Mapping[str, tuple[Question, DataSet]], **options: Any) -> Comparison:
+        """asknown alone on several questions that take turns, by label."""
+        options.setdefault("rounds", self.rounds or (3 if self.quick else 5))
+        entries = [Entry(label, OURS, ask, reference_answer(ask, data)) for label, (ask, data) in asked.items()]
+        return compare(title, entries, **options)
 
 
 def ask_latest(data: DataSet, *, kind: str = "latest", **more: Any) -> Question:

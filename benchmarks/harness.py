@@ -133,57 +133,58 @@ class Worker:
             self.process.wait()
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison: who is asked what, and what is right (None: not judged)."""
+
+    label: str
+    contender: str
+    question: Question
+    reference: Path | None = None
+
+
 def compare(
-    title: str,
-    question: Question,
-    contenders: Sequence[str],
-    *,
-    reference: Path | None = None,
-    rounds: int = 5,
-    limit: float = 240.0,
-    budget: float = 60.0,
+    title: str, entries: Sequence[Entry], *, rounds: int = 5, limit: float = 240.0, budget: float = 30.0
 ) -> Comparison:
-    """Ask every contender the same question, judge the answers, then time them in turns.
+    """Let every entry answer once, judge the answers, then time them in turns.
 
     Args:
         title: What the tables print above the results.
-        question: What is asked.
-        contenders: Names of files in `contenders/`.
-        reference: The exact answer (some or all rows) as Parquet; without it no answer is judged.
+        entries: Who is asked what; labels are unique.
         rounds: Timed rounds after the warm-up, which is not counted.
         limit: Seconds after which a single load or run is given up.
         budget: A slow contender takes part in as many rounds as fit these seconds, in one at least.
 
     Returns:
-        A comparison with a result per contender, in the order given.
+        A comparison with a result per entry, in the order given.
     """
     comparison = Comparison(title, {})
     workers: dict[str, Worker] = {}
     turns: dict[str, int] = {}
     try:
-        for contender in contenders:
-            module = import_module(f"benchmarks.contenders.{contender}")
-            result = comparison.results[contender] = Result(contender, module.NAME, module.CLAIM)
-            _say(f"{title}: {module.NAME}")
+        for entry in entries:
+            module = import_module(f"benchmarks.contenders.{entry.contender}")
+            name = module.NAME if entry.label == entry.contender else f"{module.NAME}, {entry.label}"
+            result = comparison.results[entry.label] = Result(entry.contender, name, module.CLAIM)
+            _say(f"{title}: {name}")
             try:
-                workers[contender] = Worker(contender, limit=limit)
-                turns[contender] = _warm_up(workers[contender], result, question, reference, rounds, budget)
+                worker = workers[entry.label] = Worker(entry.contender, limit=limit)
+                turns[entry.label] = _warm_up(worker, result, entry, rounds, budget)
             except (WorkerError, EnvironmentMissingError) as error:
                 result.problem = str(error).splitlines()[0]
         for turn in range(rounds):
-            for contender, worker in workers.items():
-                if turn < turns.get(contender, 0):
-                    _take_turn(worker, comparison.results[contender])
+            for label, worker in workers.items():
+                if turn < turns.get(label, 0):
+                    _take_turn(worker, comparison.results[label])
     finally:
         for worker in workers.values():
             worker.close()
     return comparison
 
 
-def _warm_up(
-    worker: Worker, result: Result, question: Question, reference: Path | None, rounds: int, budget: float
-) -> int:
+def _warm_up(worker: Worker, result: Result, entry: Entry, rounds: int, budget: float) -> int:
     """Load, run once and judge the answer; returns how many rounds the contender takes part in."""
+    question, reference = entry.question, entry.reference
     result.loaded_bytes = worker.ask({"do": "load", "question": question.to_dict()})["peak_bytes"]
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.parquet"

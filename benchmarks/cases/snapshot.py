@@ -15,7 +15,7 @@ def run(bench: Bench) -> Report:
     _, beliefs = bench.data(size, entities=1, retractions=0.0, nulls=0.0)
     question = ask_snapshot(beliefs, as_of=AS_OF, columns=("temp",))
     contenders = ["timely_beliefs_view", "asknown_join", "duckdb_sql"]
-    one = bench.compare(f"snapshot {size}, one entity", question, beliefs, contenders, budget=30.0)
+    one = bench.compare(f"snapshot {size}, one entity", question, beliefs, contenders)
     _, data = bench.data(size)
     question = ask_snapshot(data, as_of=AS_OF)
     many = bench.compare(f"snapshot {size}, 1,000 entities", question, data, ["duckdb_sql", "asknown_join"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def load(question: Question) -> tuple[duckdb.DuckDBPyConnection, str]:
     """A connection that holds both tables in memory, and the statement."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET memory_limit = '8GB'")
+    connection.execute(f"SET temp_directory = '{tempfile.gettempdir()}/yardstick-duckdb'")
     source = question.observations + ("/*.parquet" if Path(question.observations).is_dir() else "")
     connection.execute(f"CREATE TABLE observations AS SELECT * FROM read_parquet('{source}')")
     if question.spine:
