@@ -73,7 +73,7 @@ class Dataset:
                 f"{folder} holds another data set", "write to a new folder; data sets are not overwritten."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self.frame.write_parquet(folder / DATA, compression="zstd", compression_level=1)
+        self.frame.write_parquet(folder / DATA, compression="lz4")
         manifest = self.manifest | {"data": DATA, "data_sha256": file_sha256(folder / DATA)}
         partial = target.with_suffix(".partial")
         partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

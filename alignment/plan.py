@@ -59,6 +59,15 @@ class Sweep:
     first_only: bool = False
     questions: list[Question] = field(default_factory=list)
 
+    def exact_targets(self) -> set[int]:
+        """The aggregates that are of the column's own type: rows of `exact`; the others are rows of `real`."""
+        return {
+            target
+            for question in self.questions
+            for (kind, _), target in zip(question.aggregates, question.aggregate_targets, strict=True)
+            if kind in (codes.SUM, codes.MIN, codes.MAX)
+        }
+
     def number(self) -> tuple[int, int, int]:
         """Give each question its rows in the answers; how many rows of picks, counts and aggregates there are."""
         picks = counts = aggregates = 0

@@ -184,20 +184,23 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
         rows = _complete_arrivals(observations, rows.collect()).lazy()
         known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
     early = (pl.col(EVENT) > pl.col(ARRIVAL)) if measured else pl.lit(value=False)
-    counted = (
-        rows.group_by(known or [pl.lit("measured").alias(ARRIVAL_KIND)])
-        .agg(
-            pl.len(),
-            pl.col(ARRIVAL).max(),
-            early.sum().alias("raised"),
-            pl.col(EVENT).filter(early).max().alias("raised_to"),
-        )
-        .sort(ARRIVAL_KIND)
-        .collect(engine="streaming")
-    )
-    latest = [instant for name in (ARRIVAL, "raised_to") for instant in counted[name].drop_nulls()]
-    kinds = {kind or "unknown": n for kind, n in counted.select(ARRIVAL_KIND, "len").iter_rows()}
-    return Summary(int(counted["len"].sum()), max(latest, default=None), kinds, int(counted["raised"].sum()))
+    seen = rows.select(
+        pl.len().alias("rows"),
+        pl.col(ARRIVAL).max().alias("latest"),
+        early.sum().alias("raised"),
+        pl.col(EVENT).filter(early).max().alias("raised_to"),
+        *(kind for name in known for kind in (name.min().alias("first_kind"), name.max().alias("last_kind"))),
+        *(name.null_count().alias("no_kind") for name in known),
+    ).collect(engine="streaming")
+    found = seen.row(0, named=True)
+    latest = [instant for name in ("latest", "raised_to") if (instant := found[name]) is not None]
+    kinds = {"measured": found["rows"]} if found["rows"] else {}
+    if known and found["rows"]:
+        kinds = {found["first_kind"]: found["rows"]}
+        if found["no_kind"] or found["first_kind"] != found["last_kind"]:
+            counted = rows.group_by(ARRIVAL_KIND).agg(pl.len()).sort(ARRIVAL_KIND).collect(engine="streaming")
+            kinds = {kind or "unknown": n for kind, n in counted.iter_rows()}
+    return Summary(found["rows"], max(latest, default=None), kinds, int(found["raised"] or 0))
 
 
 def in_one_piece(frame: pl.DataFrame) -> pl.DataFrame:

@@ -97,10 +97,10 @@ def run_sweep(
             f"{rows.observations.place}: a sum of {sweep.column!r} does not fit in 64 bits",
             f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         )
-    return answers if everything else _in_spine_order(answers, asked, spine_rows, pool)
+    return answers if everything else _in_spine_order(answers, sweep, asked, spine_rows, pool)
 
 
-def _in_spine_order(answers: Answers, asked: Questions, spine_rows: int, pool: Pool) -> Answers:
+def _in_spine_order(answers: Answers, sweep: Sweep, asked: Questions, spine_rows: int, pool: Pool) -> Answers:
     """The answers brought from the order of the questions to that of the spine, those of unknown entities included."""
     rows = asked.rows
     if len(rows) == spine_rows and (rows[1:] > rows[:-1]).all():
@@ -120,7 +120,10 @@ def _in_spine_order(answers: Answers, asked: Questions, spine_rows: int, pool: P
             np.take(getattr(answers, name)[row], place, out=target, mode="clip")
         target[unknown] = defaults.get(name, 0)
 
-    pool.run([partial(move, name, row) for name, array in found.items() for row in range(len(array))])
+    exact = sweep.exact_targets()
+    unwritten = {("exact" if row not in exact else "real", row) for row in range(len(answers.known))}
+    moves = [(name, row) for name, array in found.items() for row in range(len(array))]
+    pool.run([partial(move, name, row) for name, row in moves if (name, row) not in unwritten])
     return Answers(**found)
 
 

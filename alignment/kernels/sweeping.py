@@ -165,7 +165,6 @@ def sweep(
         loaded = np.empty(arrived if has_values else 0, values.dtype)
         _load(row, retraction, values, valid, has_values, flags, loaded)
         column = np.empty(n_slots if has_values else 0, values.dtype)
-        buffer = np.empty(n_slots if has_values else 0, values.dtype)
         by_subject = _none(subjects[entity] if with_id or first_only else 0)
         by_issue = _none(n if forecast else 0)
         best = _none(subjects[entity] if forecast else 0)
@@ -312,7 +311,6 @@ def sweep(
                             events[a:b],
                             column[a:b],
                             state[a:b],
-                            buffer,
                             integers,
                             aggregate_kinds,
                             aggregate_shares,

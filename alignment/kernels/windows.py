@@ -15,13 +15,14 @@ HOUR_US = 3_600_000_000.0
 
 
 @inner
-def _exact_sum_fits(buffer: Any, n: int) -> Any:
+def _exact_sum_fits(column: Any, state: Any) -> Any:
     """Whether the integers sum to something that fits in 64 bits."""
     high, low = np.int64(0), np.int64(0)
-    for i in range(n):
-        x = np.int64(buffer[i])
-        high += x >> 32
-        low += x & 0xFFFFFFFF
+    for i in range(len(column)):
+        if state[i] == PRESENT:
+            x = np.int64(column[i])
+            high += x >> 32
+            low += x & 0xFFFFFFFF
     high += low >> 32
     return -(1 << 31) <= high < (1 << 31)
 
@@ -59,29 +60,30 @@ def _slope(buffer: Any, moments: Any, n: int) -> float:
 
 
 @inner
-def _has_nan(buffer: Any, n: int) -> bool:
-    for i in range(n):
-        if buffer[i] != buffer[i]:
+def _has_nan(column: Any, state: Any) -> bool:
+    for i in range(len(column)):
+        if state[i] == PRESENT and column[i] != column[i]:
             return True
     return False
 
 
 @inner
-def _squares(buffer: Any, n: int, mean: float) -> float:
+def _squares(column: Any, state: Any, mean: float) -> float:
     squares = 0.0
-    for x in buffer[:n]:
-        d = float(x) - mean
-        squares += d * d
+    for i in range(len(column)):
+        if state[i] == PRESENT:
+            d = float(column[i]) - mean
+            squares += d * d
     return squares
 
 
 @inner
-def _moments(events: Any, state: Any, moments: Any) -> None:
-    """The event times of a window's values."""
+def _present(values: Any, state: Any, found: Any) -> None:
+    """Those of `values` whose slot holds a value, side by side."""
     filled = 0
-    for i in range(len(events)):
+    for i in range(len(values)):
         if state[i] == PRESENT:
-            moments[filled] = events[i]
+            found[filled] = values[i]
             filled += 1
 
 
@@ -90,7 +92,6 @@ def aggregate_window(
     events: Any,
     column: Any,
     state: Any,
-    buffer: Any,
     integers: bool,
     kinds: Any,
     shares: Any,
@@ -105,36 +106,33 @@ def aggregate_window(
 ) -> tuple[int, bool]:
     """Write the aggregates numbered `low` to `high` of the slots given; how many values there are, and whether one is NaN.
 
-    Every aggregate is computed from the values in order, left to right (R8).
+    Every aggregate is computed from the values in order, left to right (R8). Where a sum waits for the one before it, looking
+    whether a slot holds a value costs nothing.
     """
-    n = 0
-    for i in range(len(state)):
-        n += state[i] == PRESENT
-    if n == 0:
+    start = 0
+    while start < len(state) and state[start] != PRESENT:
+        start += 1
+    if start == len(state):
         return 0, False
-    if n == len(column):
-        buffer = column
-    else:
-        filled = 0
-        for i in range(len(column)):
-            buffer[filled] = column[i]
-            filled += state[i] == PRESENT
+    n = 0
     total = 0.0
     whole = column.dtype.type(0)
-    least = greatest = buffer[0]
-    for i in range(n):
-        x = buffer[i]
-        total += float(x)
-        if integers:
-            whole += x
-        least = x if x < least else least
-        greatest = x if x > greatest else greatest
-    nan = total != total and _has_nan(buffer, n)
+    least = greatest = column[start]
+    for i in range(start, len(column)):
+        if state[i] == PRESENT:
+            x = column[i]
+            n += 1
+            total += float(x)
+            if integers:
+                whole += x
+            least = x if x < least else least
+            greatest = x if x > greatest else greatest
+    nan = total != total and _has_nan(column, state)
     if not integers:
         whole = column.dtype.type(total)
     squares = -1.0
     sorted_yet = False
-    ordered = buffer[:0]
+    ordered = column[:0]
     for k in range(low, high):
         kind = kinds[k]
         if kind == COUNT or kind == FIRST or kind == LAST:
@@ -143,7 +141,7 @@ def aggregate_window(
         known[target, out] = 1
         if kind == SUM:
             exact[target, out] = whole
-            if integers and abs(total) > 4e18 and not _exact_sum_fits(buffer, n):
+            if integers and abs(total) > 4e18 and not _exact_sum_fits(column, state):
                 overflow[0] = target + 1
         elif kind == MEAN:
             real[target, out] = total / n
@@ -152,7 +150,7 @@ def aggregate_window(
                 known[target, out] = 0
                 continue
             if squares == -1.0:
-                squares = _squares(buffer, n, total / n)
+                squares = _squares(column, state, total / n)
             variance = np.nan if nan else squares / (n - 1)
             real[target, out] = math.sqrt(variance) if kind == STD else variance
         elif kind == MIN:
@@ -164,7 +162,8 @@ def aggregate_window(
                 real[target, out] = np.nan
                 continue
             if not sorted_yet:
-                ordered = buffer[:n].copy()
+                ordered = np.empty(n, column.dtype)
+                _present(column, state, ordered)
                 sorted_yet = True
                 merge_sort(ordered, np.empty(n, np.int32), np.empty(n, ordered.dtype), np.empty(n, np.int32))
             real[target, out] = _quantile(ordered, n, shares[k])
@@ -172,10 +171,11 @@ def aggregate_window(
             if nan:
                 real[target, out] = np.nan
                 continue
-            moments = np.empty(n, np.int64)
-            _moments(events, state, moments)
+            moments, values = np.empty(n, np.int64), np.empty(n, column.dtype)
+            _present(events, state, moments)
+            _present(column, state, values)
             if n < 2 or moments[0] == moments[n - 1]:
                 known[target, out] = 0
                 continue
-            real[target, out] = _slope(buffer, moments, n)
+            real[target, out] = _slope(values, moments, n)
     return n, nan

@@ -217,8 +217,8 @@ FAULTS = [
     Fault(
         "nulls count",
         "R8",
-        "    for i in range(len(state)):\n        n += state[i] == PRESENT\n",
-        "    for i in range(len(state)):\n        n += state[i] == PRESENT or state[i] == 2\n",
+        "        if state[i] == PRESENT:\n            x = column[i]\n            n += 1\n",
+        "        if state[i] == PRESENT or state[i] == 2:\n            x = column[i]\n            n += 1\n",
     ),
     Fault("the spread divides by n", "R8", "squares / (n - 1)", "squares / n"),
     Fault("quantiles take the nearest value below", "R8", "return x + gap * part", "return x"),
