@@ -36,11 +36,6 @@ def shifted(t: Instants, zone: str | None, *steps: tuple[int, Duration]) -> Boun
     return shift_days(t, days, zone) + elapsed
 
 
-def plus(bound: Bound, microseconds: int) -> Bound:
-    """`bound` moved by elapsed time."""
-    return bound + microseconds
-
-
 def feature_range(feature: Feature, t: Instants, zone: str | None) -> tuple[Bound | None, Bound]:
     """The event times that `feature` may use, both ends included; None is no lower end.
 
@@ -53,11 +48,11 @@ def feature_range(feature: Feature, t: Instants, zone: str | None) -> tuple[Boun
         return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), upper
     if isinstance(feature, Window):
         lower = shifted(t, zone, (-1, feature.offset), (-1, feature.length))
-        return plus(lower, 1), shifted(t, zone, (-1, feature.offset))
+        return lower + 1, shifted(t, zone, (-1, feature.offset))
     if isinstance(feature, Forecast):
         return shifted(t, zone, (1, feature.lead), (-1, feature.tolerance)), shifted(t, zone, (1, feature.lead))
     if isinstance(feature, SequenceOf) and feature.max_span is not None:
-        return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0
+        return shifted(t, zone, (-1, feature.max_span)) + 1, 0
     return None, 0
 
 
@@ -82,7 +77,7 @@ def earliest_event(feature: Feature, t: Instants, zone: str | None, max_event_ag
 
 def age_floor(limit: Duration, t: Instants, zone: str | None) -> Instants:
     """The earliest instant that an age limit still keeps, per spine row (R7)."""
-    bound = shifted(t, zone, (-1, limit), (1, ZERO))
+    bound = shifted(t, zone, (-1, limit))
     return bound if isinstance(bound, np.ndarray) else t + bound
 
 

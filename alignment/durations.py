@@ -42,10 +42,6 @@ class Duration:
         """All of it in microseconds, a day being 24 h."""
         return self.days * DAY_US + self.elapsed_us
 
-    def is_calendar(self, zone: str | None) -> bool:
-        """Whether the length depends on the date it is counted from."""
-        return zone is not None and self.days != 0
-
 
 ZERO = Duration("0s", 0, 0)
 

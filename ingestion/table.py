@@ -17,7 +17,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from ingestion.definition import PROPERTY, ProviderDefinition
 from ingestion.errors import LogNotFoundError
-from ingestion.instants import Clock, from_us, system_clock, to_us
+from ingestion.instants import Clock, system_clock, to_us
 from ingestion.schema import INSTANT, STATS_COLUMNS, SYSTEM_COLUMNS, Column, columns_of, to_stored
 from ingestion.storage import Location, sync_file
 
@@ -327,8 +327,3 @@ def _stats(frame: pl.DataFrame) -> str:
 
 def _or(value: int | None, default: int) -> int:
     return default if value is None else value
-
-
-def instant_text(us: int) -> str:
-    """An instant as people read it."""
-    return from_us(us).isoformat().replace("+00:00", "Z")

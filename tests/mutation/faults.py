@@ -205,7 +205,7 @@ FAULTS = [
     Fault(
         "a window includes its start",
         "R8",
-        "return plus(lower, 1), shifted(t, zone, (-1, feature.offset))",
+        "return lower + 1, shifted(t, zone, (-1, feature.offset))",
         "return lower, shifted(t, zone, (-1, feature.offset))",
     ),
     Fault(
@@ -251,7 +251,7 @@ FAULTS = [
         "a lag's far end does not count",
         "R9",
         "return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), upper",
-        "return plus(shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)), 1), upper",
+        "return shifted(t, zone, (-1, feature.by), (-1, feature.tolerance)) + 1, upper",
     ),
     Fault("min_notice is ignored", "R10", "    return np.where(late, np.int32(-1), codes)\n", "    return codes\n"),
     Fault(
@@ -281,7 +281,7 @@ FAULTS = [
     Fault(
         "max_span includes its far end",
         "R11",
-        "return plus(shifted(t, zone, (-1, feature.max_span)), 1), 0",
+        "return shifted(t, zone, (-1, feature.max_span)) + 1, 0",
         "return shifted(t, zone, (-1, feature.max_span)), 0",
     ),
     Fault("the grid ends at t and not at its last point", "R11", "else moment // step * step", "else moment"),
