@@ -5,7 +5,8 @@ IngestionError
 │   ├── LogNotFoundError         there is no log at that address
 │   ├── LogExistsError           there is one already
 │   ├── DefinitionError          a provider's definition cannot mean anything
-│   └── CommitError              the commit could not be made
+│   ├── CommitError              the commit could not be made
+│   └── SupersededError          another job has polled the provider meanwhile
 ├── BatchError                   what was handed to `append`
 │   ├── MissingColumnError       a column is not there
 │   ├── ReservedColumnError      a value column has a name the log needs
@@ -19,7 +20,12 @@ IngestionError
 ├── QuestionError                what was asked of the log
 │   ├── UnknownColumnError       the log has no such column
 │   └── PositionError            the log has not got that far
-└── ErasureError                 an erasure cannot be made or is not complete
+├── ErasureError                 an erasure cannot be made or is not complete
+├── ProviderError                a declaration of providers cannot be read, or means nothing
+├── MissingLibraryError          a library that an extra brings is not installed
+└── SourceError                  a provider cannot be reached, or what it answers is of no use
+    ├── PayloadError             what was fetched cannot be parsed
+    └── CircuitOpenError         the provider failed so often that it is left alone for a while
 """
 
 from __future__ import annotations
@@ -111,6 +117,26 @@ class CommitError(LogError):
         super().__init__(
             f"provider {provider!r}: no commit after {attempts} attempts: {cause}",
             "nothing of the batch is visible; call again with the same batch_id.",
+        )
+
+
+class SupersededError(LogError):
+    """Another job has recorded a poll of the provider since this one began; nothing was stored.
+
+    Attributes:
+        provider: The provider.
+        after: The record that this poll began after.
+        found: The record that is there now.
+    """
+
+    def __init__(self, provider: str, after: int, found: int) -> None:
+        self.provider = provider
+        self.after = after
+        self.found = found
+        super().__init__(
+            f"provider {provider!r}: another job has recorded a poll (log_sequence {found}) since this one began"
+            f" (after {after})",
+            "nothing was stored; poll again.",
         )
 
 
@@ -308,3 +334,51 @@ class PositionError(QuestionError):
 
 class ErasureError(IngestionError):
     """An erasure cannot be made, or is not complete."""
+
+
+class ProviderError(IngestionError):
+    """A declaration of providers cannot be read, or means nothing.
+
+    Attributes:
+        place: The file and the field at fault.
+    """
+
+    def __init__(self, place: str, problem: str, hint: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: {problem}", hint)
+
+
+class MissingLibraryError(IngestionError):
+    """A library that an extra brings is not installed.
+
+    Attributes:
+        library: What is missing.
+        extra: The extra that has it.
+    """
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        self.library = library
+        self.extra = extra
+        super().__init__(f"{purpose} needs {library}, which is not installed", f"pip install 'asknown[{extra}]'")
+
+
+class SourceError(IngestionError):
+    """A provider cannot be reached, or what it answers is of no use.
+
+    Attributes:
+        provider: The provider.
+        place: What was asked, without credentials.
+    """
+
+    def __init__(self, provider: str, place: str, problem: str, hint: str = "") -> None:
+        self.provider = provider
+        self.place = place
+        super().__init__(f"provider {provider!r}: {place}: {problem}", hint)
+
+
+class PayloadError(SourceError):
+    """What was fetched cannot be parsed."""
+
+
+class CircuitOpenError(SourceError):
+    """The provider failed so often that it is left alone for a while."""

@@ -1,0 +1,3 @@
+"""A provider's contract against what it sends."""
+
+__all__: list[str] = []

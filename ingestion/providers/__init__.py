@@ -1,0 +1,3 @@
+"""Declarations of providers: who sends what, from where, when, and under which contract."""
+
+__all__: list[str] = []
