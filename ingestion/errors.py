@@ -20,12 +20,18 @@ IngestionError
 ├── QuestionError                what was asked of the log
 │   ├── UnknownColumnError       the log has no such column
 │   └── PositionError            the log has not got that far
+├── QuarantineError              a quarantined row is not there, or is done with
 ├── ErasureError                 an erasure cannot be made or is not complete
 ├── ProviderError                a declaration of providers cannot be read, or means nothing
 ├── MissingLibraryError          a library that an extra brings is not installed
-└── SourceError                  a provider cannot be reached, or what it answers is of no use
-    ├── PayloadError             what was fetched cannot be parsed
-    └── CircuitOpenError         the provider failed so often that it is left alone for a while
+├── SourceError                  a provider cannot be reached, or what it answers is of no use
+│   ├── PayloadError             what was fetched cannot be parsed
+│   └── CircuitOpenError         the provider failed so often that it is left alone for a while
+└── SpoolError                   what keeps received rows until they are in the log
+    ├── SpoolLockedError         another process has the folder
+    ├── SpoolFullError           as much waits as may wait
+    ├── SpoolWriteError          a record could not be made durable
+    └── KeyReusedError           an idempotency key came again with other content
 """
 
 from __future__ import annotations
@@ -332,6 +338,20 @@ class PositionError(QuestionError):
         )
 
 
+class QuarantineError(IngestionError):
+    """A quarantined row is not there, or there is a decision on it already.
+
+    Attributes:
+        provider: Whose log.
+        sequence: The `log_sequence` that was asked for; `None` if it is not about one row.
+    """
+
+    def __init__(self, provider: str, sequence: int | None, problem: str, hint: str) -> None:
+        self.provider = provider
+        self.sequence = sequence
+        super().__init__(f"provider {provider!r}: {problem}", hint)
+
+
 class ErasureError(IngestionError):
     """An erasure cannot be made, or is not complete."""
 
@@ -382,3 +402,65 @@ class PayloadError(SourceError):
 
 class CircuitOpenError(SourceError):
     """The provider failed so often that it is left alone for a while."""
+
+
+class SpoolError(IngestionError):
+    """What keeps received rows until they are in the log cannot do it."""
+
+
+class SpoolLockedError(SpoolError):
+    """Another process has the folder.
+
+    Attributes:
+        folder: The spool's folder.
+        owner: The process that has it, as far as it is known.
+    """
+
+    def __init__(self, folder: str, owner: str = "") -> None:
+        self.folder = folder
+        self.owner = owner
+        who = f"process {owner}" if owner else "another process"
+        super().__init__(f"the spool {folder!r} is in use by {who}", "give each process a folder of its own.")
+
+
+class SpoolFullError(SpoolError):
+    """As much waits for the log as may wait; nothing was taken.
+
+    Attributes:
+        folder: The spool's folder.
+        waiting: What waits, as text.
+    """
+
+    def __init__(self, folder: str, waiting: str) -> None:
+        self.folder = folder
+        self.waiting = waiting
+        super().__init__(f"the spool {folder!r} is full: {waiting} wait for the log", "send again later.")
+
+
+class SpoolWriteError(SpoolError):
+    """A record could not be made durable; it is not in the spool.
+
+    Attributes:
+        folder: The spool's folder.
+    """
+
+    def __init__(self, folder: str, cause: object) -> None:
+        self.folder = folder
+        super().__init__(f"the spool {folder!r} cannot be written: {cause}", "make room on the disk, then send again.")
+
+
+class KeyReusedError(SpoolError):
+    """An idempotency key came again with other content; nothing was taken.
+
+    Attributes:
+        provider: The provider.
+        key: The key.
+    """
+
+    def __init__(self, provider: str, key: str) -> None:
+        self.provider = provider
+        self.key = key
+        super().__init__(
+            f"provider {provider!r}: the idempotency key {key!r} came before with other content",
+            "use a new key for new content.",
+        )
