@@ -1,3 +1,35 @@
 """Declarations of providers: who sends what, from where, when, and under which contract."""
 
-__all__: list[str] = []
+from ingestion.providers.contract import ColumnRule, Contract
+from ingestion.providers.dtypes import dtype_text, parse_dtype
+from ingestion.providers.loading import Declared, load_providers
+from ingestion.providers.presets import PRESETS, preset
+from ingestion.providers.provider import Alerts, Provider, Publication
+from ingestion.providers.push_source import PushSource
+from ingestion.providers.schedule import Schedule, Timetable
+from ingestion.providers.sources import POLLED, SourceConfig
+from ingestion.sources.python import PythonSource
+
+__all__ = [
+    # declarations
+    "Provider",
+    "Contract",
+    "ColumnRule",
+    "Schedule",
+    "Timetable",
+    "Publication",
+    "Alerts",
+    # sources
+    "SourceConfig",
+    "PushSource",
+    "PythonSource",
+    "POLLED",
+    # files and presets
+    "load_providers",
+    "Declared",
+    "preset",
+    "PRESETS",
+    # types of columns
+    "parse_dtype",
+    "dtype_text",
+]

@@ -1,0 +1,16 @@
+"""The kinds of sources that a declaration may name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from ingestion.providers.push_source import PushSource
+from ingestion.sources.python import PythonSource
+
+SourceConfig = Annotated[PushSource | PythonSource, Field(discriminator="kind")]
+"""Where rows come from; `kind` says which of them it is."""
+
+POLLED: Final = frozenset({"files", "http", "sql", "python"})
+"""The kinds that a job goes and fetches from; the others send by themselves."""
