@@ -8,6 +8,7 @@ from ingestion.erase import ErasablePlace, ErasureReport, is_hash_of
 from ingestion.errors import (
     BackfillRefusedError,
     BatchError,
+    CircuitOpenError,
     ColumnTypeError,
     CommitError,
     DefinitionError,
@@ -18,22 +19,37 @@ from ingestion.errors import (
     LogExistsError,
     LogNotFoundError,
     MissingColumnError,
+    MissingLibraryError,
     NaiveTimeError,
     NullKeyError,
+    PayloadError,
     PositionError,
+    ProviderError,
+    QuarantineError,
     QuestionError,
     ReservedColumnError,
     SchemaChangeError,
+    SourceError,
+    SupersededError,
     UnknownArrivalError,
     UnknownColumnError,
 )
 from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
+from ingestion.ledger import Part, Poll, heartbeats, is_down, outages
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
 from ingestion.profiling import ColumnProfile, Profile, Quantiles, profile
+from ingestion.quarantine import (
+    DropReport,
+    ReleaseReport,
+    drop_quarantined,
+    quarantine_reasons,
+    release_quarantined,
+)
 from ingestion.reading import FilesReport
 from ingestion.removal import Removal
 from ingestion.report import AppendReport
+from ingestion.revisions import WholeState
 
 __all__ = [
     # logs
@@ -45,6 +61,17 @@ __all__ = [
     "check_batch",
     "Clock",
     "system_clock",
+    "WholeState",
+    # the ledger
+    "Poll",
+    "Part",
+    "heartbeats",
+    "is_down",
+    "outages",
+    # the quarantine
+    "quarantine_reasons",
+    "release_quarantined",
+    "drop_quarantined",
     # data sets, erasure
     "register_dataset",
     "registered_datasets",
@@ -57,6 +84,8 @@ __all__ = [
     "ColumnProfile",
     "Quantiles",
     "AppendReport",
+    "ReleaseReport",
+    "DropReport",
     "FilesReport",
     "CompactionReport",
     "Removal",
@@ -69,6 +98,7 @@ __all__ = [
     "LogExistsError",
     "DefinitionError",
     "CommitError",
+    "SupersededError",
     "BatchError",
     "MissingColumnError",
     "ReservedColumnError",
@@ -83,4 +113,9 @@ __all__ = [
     "UnknownColumnError",
     "PositionError",
     "ErasureError",
+    "ProviderError",
+    "MissingLibraryError",
+    "SourceError",
+    "PayloadError",
+    "CircuitOpenError",
 ]

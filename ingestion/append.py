@@ -7,7 +7,7 @@ known) is decided on the version that the commit is made on. A lost race decides
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -15,18 +15,52 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
-from ingestion.batch import OWN_ISSUE, ROW, Batch, payloads, value_names
-from ingestion.errors import BatchError, CommitError, EventAfterArrivalError
+from ingestion.batch import OWN_ISSUE, ROW, Batch, value_names
+from ingestion.errors import BatchError, CommitError, EventAfterArrivalError, SupersededError
 from ingestion.evolution import ATTEMPTS, add_columns, compare_columns, fit_rows, refuse_change, widen_columns
 from ingestion.instants import duration_us, from_us, system_clock
-from ingestion.reading import OBSERVATION, QUARANTINED, RESTAMP
+from ingestion.ledger import HEARTBEATS, MOVES_ON, STAMPED, Poll
+from ingestion.reading import OBSERVATION, POLL, QUARANTINED, RESTAMP
+from ingestion.records import full_width, quarantine_rows, record_row, set_aside
 from ingestion.report import AppendReport
-from ingestion.revisions import drop_unchanged, refuse_between, retract_moved, skip_known_history
-from ingestion.schema import INSTANT
+from ingestion.revisions import (
+    ABSENT,
+    Known,
+    WholeState,
+    count_fates,
+    drop_unchanged,
+    fill_absent,
+    refuse_between,
+    retract_missing,
+    retract_moved,
+    skip_known_history,
+)
+from ingestion.schema import INSTANT, SYSTEM_COLUMNS
 from ingestion.table import Head, LogTable, LostRaceError
 
 ROWS_PER_FILE = 1_000_000
 _NOW_LIMIT_HINT = "give the clock that they were stamped by (clock=...), or load them as a forecast or with delay=."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is committed together with a batch.
+
+    Attributes:
+        poll: The attempt that brought it, for the ledger.
+        after: The record of the poll that this one began after; `None` does not look.
+        whole_state: Set if the batch is all there is.
+        aside: Payloads of which nothing could be read, with the reason.
+        records: Further records: kind and JSON.
+        head: The next `log_sequence` that the batch was made for; `None` takes any.
+    """
+
+    poll: Poll | None = None
+    after: int | None = None
+    whole_state: WholeState | None = None
+    aside: tuple[tuple[str, object], ...] = ()
+    records: tuple[tuple[str, str], ...] = ()
+    head: int | None = None
 
 
 @dataclass(slots=True)
@@ -36,13 +70,29 @@ class Stamped:
     rows: pl.DataFrame
     bad: pl.DataFrame
     stamp_us: int | None
+    by_clock: bool = False
     unchanged: int = 0
     skipped_measured: int = 0
     moved: int = 0
     clock_raised: int = 0
+    new: int | None = None
+    revised: int | None = None
+    retracted: int | None = None
+
+    def counts(self) -> dict[str, int]:
+        """What became of the rows, for the ledger."""
+        return {
+            "new": self.new or 0,
+            "revised": self.revised or 0,
+            "retracted": self.retracted or 0,
+            "unchanged": self.unchanged,
+            "quarantined": self.bad.height,
+        }
 
 
-def append_batch(table: LogTable, batch: Batch, batch_id: str, *, evolve: bool = False) -> AppendReport:
+def append_batch(
+    table: LogTable, batch: Batch, batch_id: str, *, evolve: bool = False, attempt: Attempt | None = None
+) -> AppendReport:
     """Append a batch once, whatever fails and whoever else appends.
 
     Args:
@@ -50,6 +100,7 @@ def append_batch(table: LogTable, batch: Batch, batch_id: str, *, evolve: bool =
         batch: What `prepare_batch` made of the rows.
         batch_id: A batch id that is in the log already appends nothing.
         evolve: Add columns and widen types as the batch needs them.
+        attempt: What else is committed with it.
 
     Returns:
         What was done.
@@ -60,38 +111,43 @@ def append_batch(table: LogTable, batch: Batch, batch_id: str, *, evolve: bool =
         EventAfterArrivalError: If rows break R5 and the provider raises on bad rows.
         BackfillRefusedError: If the provider drops unchanged rows and these came between.
         BatchError: If given arrivals lie in the future.
+        SupersededError: If another poll was recorded after `attempt.after`.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    together = attempt or Attempt()
+    for tries in range(1, ATTEMPTS + 1):
         _make_room(table, batch, evolve=evolve)
         written: list[AddAction] = []
         with table.commit_lock():
             table.refresh()
             if table.batch_end(batch_id) is not None:
                 return _already(table, batch, batch_id)
-            if compare_columns(batch.rows, _own_names(table, batch), table):
+            if _changes_columns(table, batch):
                 continue
+            _check_turn(table, together)
             head = table.head()
-            stamped = _stamp(table, batch, head)
+            stamped = _stamp(table, batch, head, together)
             late = _unconfirmed(table, head)
             try:
-                end = _write(table, stamped, head, batch_id, written, late)
+                end, poll_record = _write(table, stamped, head, batch_id, written, late, together)
                 table.commit(
                     written,
                     next_sequence=end,
                     stamp_us=stamped.stamp_us,
-                    by_clock=batch.arrivals == "stamp" and table.clock is system_clock,
+                    by_clock=stamped.by_clock and table.clock is system_clock,
                     batch_id=batch_id,
+                    poll_record=poll_record,
                 )
             except (LostRaceError, DeltaError, OSError) as error:
                 outcome = _after_failure(table, batch_id, written, error)
-                if outcome == "again" and attempt < ATTEMPTS:
+                if outcome == "again" and tries < ATTEMPTS:
                     continue
                 if outcome == "theirs":
                     return _already(table, batch, batch_id)
                 if outcome != "ours":
-                    raise CommitError(table.provider, attempt, error) from error
-        restamped = _confirm(table, batch_id, stamped.stamp_us) if batch.arrivals == "stamp" else None
-        return _report(table, stamped, batch_id, attempt, restamped)
+                    raise CommitError(table.provider, tries, error) from error
+        confirmed = table.now_us()
+        restamped = _confirm(table, batch_id, stamped.stamp_us, confirmed) if stamped.by_clock else None
+        return _report(table, stamped, batch_id, tries, restamped, confirmed)
     raise CommitError(table.provider, ATTEMPTS, "the columns kept changing")
 
 
@@ -115,13 +171,31 @@ def _after_failure(
 
 
 def _own_names(table: LogTable, batch: Batch) -> list[str]:
-    given = [name for name in value_names(batch.rows, table.definition) if name not in (ROW, OWN_ISSUE)]
+    given = [name for name in value_names(batch.rows, table.definition) if name not in (ROW, OWN_ISSUE, ABSENT)]
     return [*table.definition.entities, *given]
+
+
+def _check_turn(table: LogTable, attempt: Attempt) -> None:
+    """Refuse what was fetched before another job's poll: it may repeat rows, or be older than what is stored.
+
+    Raises:
+        SupersededError: If another poll was recorded since, or the log is not at the head that the batch was made for.
+    """
+    if attempt.after is not None and table.last_poll_record() != attempt.after:
+        raise SupersededError(table.provider, attempt.after, table.last_poll_record())
+    if attempt.head is not None and table.head().next_sequence != attempt.head:
+        raise SupersededError(table.provider, attempt.head, table.head().next_sequence)
+
+
+def _changes_columns(table: LogTable, batch: Batch) -> bool:
+    return batch.rows.height > 0 and bool(compare_columns(batch.rows, _own_names(table, batch), table))
 
 
 def _make_room(table: LogTable, batch: Batch, *, evolve: bool) -> None:
     """Give the log the columns that the batch has."""
     table.refresh()
+    if batch.original.width == 0:
+        return
     change = compare_columns(batch.rows, _own_names(table, batch), table)
     if not change:
         return
@@ -133,7 +207,7 @@ def _make_room(table: LogTable, batch: Batch, *, evolve: bool) -> None:
         add_columns(table, change.added)
 
 
-def _stamp(table: LogTable, batch: Batch, head: Head) -> Stamped:
+def _stamp(table: LogTable, batch: Batch, head: Head, attempt: Attempt) -> Stamped:
     """Arrivals, and what follows from them.
 
     Raises:
@@ -143,38 +217,76 @@ def _stamp(table: LogTable, batch: Batch, head: Head) -> Stamped:
     now = table.now_us()
     rows = fit_rows(batch.rows, table)
     raised_limit = duration_us(definition.clock_tolerance, "clock_tolerance")
+    instant = _instant(table, batch, head, attempt, now)
     if batch.arrivals == "stamp":
-        received = rows["received_time"].dt.epoch("us").max()
-        margin = duration_us(definition.publish_margin, "publish_margin")
-        instant = max(now + margin, head.last_stamp_us + 1, received if isinstance(received, int) else now)
         rows = rows.with_columns(_at(instant).alias("arrival_time"), pl.col("received_time").fill_null(_at(now)))
     else:
-        instant = None
-        future = rows.filter(
-            (pl.col("arrival_kind") == "measured") & (pl.col("arrival_time") > _at(now + raised_limit))
-        )
-        if future.height:
-            raise BatchError(
-                f"provider {definition.provider!r}: {future.height} rows have a measured arrival in the future;"
-                f" first: {future['arrival_time'][0]}, and it is {from_us(now)}",
-                _NOW_LIMIT_HINT,
-            )
+        _refuse_future(rows, now + raised_limit, table)
     rows, bad, raised = _judge_clock(rows, table, raised_limit)
     bad = pl.concat([batch.bad.select(ROW, "reason"), bad.select(ROW, "reason")]).sort(ROW)
-    bad = _quarantine_rows(bad, batch, table, now)
+    bad = quarantine_rows(bad, batch, table, now)
+    if attempt.aside:
+        bad = pl.concat([bad, set_aside(list(attempt.aside), now)], how="diagonal")
     if OWN_ISSUE in rows.columns:
         own = pl.when(~pl.col("is_retraction")).then(pl.col("arrival_time"))
         rows = rows.with_columns(issue_time=own)
-    result = Stamped(rows, bad, instant, clock_raised=raised)
+    result = Stamped(
+        rows, bad, instant, by_clock=batch.arrivals == "stamp" and instant is not None, clock_raised=raised
+    )
+    _settle(result, table, head, attempt)
+    result.stamp_us = _greatest_stamp(result, table)
+    return result
+
+
+def _instant(table: LogTable, batch: Batch, head: Head, attempt: Attempt, now: int) -> int | None:
+    """The stamp of the batch and of the poll that brought it; `None` where nothing is to be stamped."""
+    polled = attempt.poll is not None and attempt.poll.outcome in STAMPED
+    if not (batch.arrivals == "stamp" and (batch.original.width or attempt.records)) and not polled:
+        return None
+    received = batch.rows["received_time"].dt.epoch("us").max()
+    margin = duration_us(table.definition.publish_margin, "publish_margin")
+    return max(now + margin, head.last_stamp_us + 1, received if isinstance(received, int) else now)
+
+
+def _refuse_future(rows: pl.DataFrame, limit_us: int, table: LogTable) -> None:
+    """Refuse arrivals that are said to be measured and lie in the future.
+
+    Raises:
+        BatchError: If there are any.
+    """
+    future = rows.filter((pl.col("arrival_kind") == "measured") & (pl.col("arrival_time") > _at(limit_us)))
+    if future.height:
+        raise BatchError(
+            f"provider {table.provider!r}: {future.height} rows have a measured arrival in the future;"
+            f" first: {future['arrival_time'][0]}, and it is {from_us(table.now_us())}",
+            _NOW_LIMIT_HINT,
+        )
+
+
+def _settle(result: Stamped, table: LogTable, head: Head, attempt: Attempt) -> None:
+    """What the log already knows decides which rows are stored, which are added, and what they are."""
+    definition = table.definition
+    if attempt.whole_state is not None:
+        gone = retract_missing(table, result.rows, attempt.whole_state)
+        now = result.rows["received_time"].max()
+        gone = gone.with_columns(
+            _at(result.stamp_us).alias("arrival_time"),
+            pl.lit(now, INSTANT).alias("received_time"),
+            pl.lit("measured").alias("arrival_kind"),
+        )
+        result.rows = pl.concat([gone, result.rows])
     if definition.drop_unchanged:
         refuse_between(table, result.rows, head)
     result.rows, result.skipped_measured = skip_known_history(table, result.rows)
+    known = Known(table, result.rows)
+    if ABSENT in result.rows.columns:
+        result.rows = fill_absent(table, result.rows, known)
     if definition.drop_unchanged:
-        result.rows, result.unchanged = drop_unchanged(table, result.rows)
+        result.rows, result.unchanged = drop_unchanged(table, result.rows, known)
+    if attempt.poll is not None:
+        result.new, result.revised, result.retracted = count_fates(table, result.rows, known)
     result.rows = _laid_out(result.rows, table)
-    result.rows, result.moved = retract_moved(table, result.rows)
-    result.stamp_us = _greatest_stamp(result, table)
-    return result
+    result.rows, result.moved = retract_moved(table, result.rows, known)
 
 
 def _greatest_stamp(stamped: Stamped, table: LogTable) -> int | None:
@@ -184,10 +296,11 @@ def _greatest_stamp(stamped: Stamped, table: LogTable) -> int | None:
     revision may have an earlier event, and must still arrive after this one.
     """
     measured = stamped.rows.filter(pl.col("arrival_kind") == "measured")["arrival_time"].dt.epoch("us").max()
+    greatest = measured if isinstance(measured, int) else None
     if stamped.stamp_us is None:
-        return measured if isinstance(measured, int) else None
-    if table.definition.key is not None and isinstance(measured, int):
-        return max(stamped.stamp_us, measured)
+        return greatest
+    if not stamped.by_clock or table.definition.key is not None:
+        return max(stamped.stamp_us, greatest or stamped.stamp_us)
     return stamped.stamp_us
 
 
@@ -219,34 +332,6 @@ def _judge_clock(rows: pl.DataFrame, table: LogTable, limit_us: int) -> tuple[pl
     return kept, bad, raised
 
 
-def _quarantine_rows(bad: pl.DataFrame, batch: Batch, table: LogTable, now: int) -> pl.DataFrame:
-    """Bad rows as records: the key where it is known, the reason and the row as it came."""
-    if bad.is_empty():
-        return bad
-    everything = pl.concat([batch.rows, batch.bad.drop("reason")], how="diagonal").join(bad, on=ROW).sort(ROW)
-    keys = [
-        everything[name].cast(column.dtype, strict=False)
-        for column in table.columns
-        if (name := column.name) in table.definition.entities
-    ]
-    texts = payloads(batch.original, everything[ROW])
-    details = [
-        json.dumps({"reason": reason, "row": row, "payload": json.loads(text)}, ensure_ascii=False)
-        for reason, row, text in zip(everything["reason"], everything[ROW], texts, strict=True)
-    ]
-    return (
-        pl.DataFrame(keys).with_columns(
-            pl.Series("record_detail", details, pl.String),
-            everything["reason"],
-            _at(now).alias("received_time"),
-        )
-        if keys
-        else pl.DataFrame({"record_detail": details, "reason": everything["reason"]}).with_columns(
-            _at(now).alias("received_time")
-        )
-    )
-
-
 def _laid_out(rows: pl.DataFrame, table: LogTable) -> pl.DataFrame:
     """Large batches in the order of their instants, so that each file covers a short span of them.
 
@@ -265,8 +350,9 @@ def _write(
     batch_id: str,
     written: list[AddAction],
     late: tuple[str, int] | None,
-) -> int:
-    """Write the batch's files; returns the next free sequence number."""
+    attempt: Attempt,
+) -> tuple[int, int | None]:
+    """Write the batch's files; returns the next free sequence number and that of the poll's record, if it moves on."""
     sequence = head.next_sequence
     if late is not None:
         written.append(table.write_file(record_row(table, RESTAMP, sequence, late[0], arrival_us=late[1])))
@@ -288,33 +374,26 @@ def _write(
         )
         written.append(table.write_file(full_width(table, bad)))
         sequence += bad.height
-    return sequence
+    for kind, detail in attempt.records:
+        row = record_row(table, kind, sequence, batch_id, arrival_us=stamped.stamp_us, detail=detail)
+        written.append(table.write_file(row))
+        sequence += 1
+    if attempt.poll is None:
+        return sequence, None
+    poll = _concluded(attempt.poll, stamped)
+    stamp = stamped.stamp_us if poll.outcome in STAMPED else None
+    detail = poll.to_detail(stamped.counts())
+    written.append(table.write_file(record_row(table, POLL, sequence, batch_id, arrival_us=stamp, detail=detail)))
+    return sequence + 1, sequence if poll.outcome in MOVES_ON else None
 
 
-def full_width(table: LogTable, frame: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with every stored column; what it lacks is null."""
-    missing = [
-        pl.lit(None, dtype).alias(name) for name, dtype in table.stored_schema().items() if name not in frame.columns
-    ]
-    return frame.with_columns(missing)
-
-
-def record_row(
-    table: LogTable,
-    kind: str,
-    sequence: int,
-    batch_id: str,
-    *,
-    arrival_us: int | None = None,
-    detail: str | None = None,
-) -> pl.DataFrame:
-    """One record that is no observation, as stored."""
-    row = pl.DataFrame({"log_sequence": [sequence], "batch_id": [batch_id]}).with_columns(
-        pl.lit(kind).alias("record_kind"),
-        pl.lit(arrival_us, pl.Int64).cast(INSTANT).alias("arrival_time"),
-        pl.lit(detail, pl.String).alias("record_detail"),
-    )
-    return full_width(table, row)
+def _concluded(poll: Poll, stamped: Stamped) -> Poll:
+    """The poll with the outcome that its rows had."""
+    if poll.outcome not in HEARTBEATS:
+        return poll
+    if stamped.rows.height:
+        return replace(poll, outcome="rows")
+    return replace(poll, outcome="refused" if stamped.bad.height and not stamped.unchanged else "empty")
 
 
 def _unconfirmed(table: LogTable, head: Head) -> tuple[str, int] | None:
@@ -331,12 +410,15 @@ def _unconfirmed(table: LogTable, head: Head) -> tuple[str, int] | None:
     paths = [line["add"]["path"] for text in entry.splitlines() if "add" in (line := json.loads(text))]
     alive = set(table.files()["path"])
     rows = table.read([path for path in paths if path in alive])
-    stamped = rows.filter((pl.col("arrival_kind") == "measured") | (pl.col("record_kind") == RESTAMP))
+    stamped = rows.filter(
+        (pl.col("arrival_kind") == "measured")
+        | (pl.col("record_kind").is_in([RESTAMP, POLL]) & pl.col("arrival_time").is_not_null())
+    )
     batch = stamped.sort("record_kind").select("batch_id").head(1).collect()
     return (batch.item(), max(committed, head.last_stamp_us + 1)) if batch.height else None
 
 
-def _confirm(table: LogTable, batch_id: str, stamp_us: int | None) -> int | None:
+def _confirm(table: LogTable, batch_id: str, stamp_us: int | None, confirmed: int) -> int | None:
     """Restamp until a confirmation comes before its stamp; returns the last one, if any.
 
     Raises:
@@ -347,7 +429,6 @@ def _confirm(table: LogTable, batch_id: str, stamp_us: int | None) -> int | None
         return None
     restamped: int | None = None
     for _attempt in range(ATTEMPTS):
-        confirmed = table.now_us()
         if confirmed <= (restamped or stamp_us):
             return restamped
         margin = max(2 * margin, 2 * (confirmed - (restamped or stamp_us)))
@@ -367,7 +448,7 @@ def _confirm(table: LogTable, batch_id: str, stamp_us: int | None) -> int | None
             except LostRaceError:
                 table.location.remove(action.path)
                 continue
-        restamped = instant
+        restamped, confirmed = instant, table.now_us()
     raise CommitError(table.provider, ATTEMPTS, "restamp records kept being late; widen publish_margin")
 
 
@@ -381,7 +462,9 @@ def _already(table: LogTable, batch: Batch, batch_id: str) -> AppendReport:
     )
 
 
-def _report(table: LogTable, stamped: Stamped, batch_id: str, attempts: int, restamped: int | None) -> AppendReport:
+def _report(
+    table: LogTable, stamped: Stamped, batch_id: str, attempts: int, restamped: int | None, confirmed: int
+) -> AppendReport:
     counts = stamped.bad["reason"].value_counts().iter_rows() if stamped.bad.height else ()
     greatest = stamped.rows["arrival_time"].max()
     return AppendReport(
@@ -398,8 +481,34 @@ def _report(table: LogTable, stamped: Stamped, batch_id: str, attempts: int, res
         arrival_time=greatest if isinstance(greatest, datetime) else None,
         restamped=from_us(restamped) if restamped is not None else None,
         attempts=attempts,
+        new=stamped.new,
+        revised=stamped.revised,
+        retracted=stamped.retracted,
+        confirmed_time=from_us(confirmed),
     )
 
 
-def _at(us: int) -> pl.Expr:
+def append_nothing(table: LogTable, batch_id: str, attempt: Attempt) -> AppendReport:
+    """Commit a poll, and what could not be read, without a row.
+
+    Args:
+        table: The log.
+        batch_id: A batch id that is in the log already records nothing.
+        attempt: What is to be recorded.
+
+    Returns:
+        What was done.
+
+    Raises:
+        CommitError: If other commits kept coming first, or the store failed.
+        SupersededError: If another poll was recorded after `attempt.after`.
+    """
+    table.refresh()
+    columns = {column.name: column.dtype for column in table.columns}
+    none = pl.DataFrame(schema={**columns, **SYSTEM_COLUMNS, ROW: pl.UInt32()})
+    bad = none.with_columns(reason=pl.lit(None, pl.String))
+    return append_batch(table, Batch(none, bad, pl.DataFrame(), "stamp"), batch_id, attempt=attempt)
+
+
+def _at(us: int | None) -> pl.Expr:
     return pl.lit(us, dtype=pl.Int64).cast(INSTANT)

@@ -76,6 +76,8 @@ def prepare_batch(
     arrivals: Arrivals | None = None,
     delay: DelayRule | None = None,
     received_time: datetime | None = None,
+    reasons: pl.Series | None = None,
+    original: pl.DataFrame | None = None,
 ) -> Batch:
     """The rows of `frame` in the form of the log, without stamp and sequence.
 
@@ -86,6 +88,8 @@ def prepare_batch(
             frame; `"backfill"` declares history, whose arrivals come from `delay`. `None` decides by the columns.
         delay: How late rows without an arrival were (R13).
         received_time: When the batch was in hand; for rows that do not say.
+        reasons: Why a row is to be set aside, for rows that are; from a contract.
+        original: The rows as they came, if `frame` is not that; for the quarantine.
 
     Returns:
         The batch, bad rows apart.
@@ -110,12 +114,20 @@ def prepare_batch(
     if definition.kind == "forecast" and "issue_time" not in frame.columns:
         rows = rows.with_columns(pl.lit(value=True).alias(OWN_ISSUE))
     reason = _static_reason(rows, definition)
+    own = reason.drop_nulls()
+    if reasons is not None:
+        reason = reason.to_frame().select(pl.coalesce("reason", reasons.cast(pl.String).alias("given"))).to_series()
     bad = rows.filter(reason.is_not_null()).with_columns(reason=reason.filter(reason.is_not_null()))
-    if bad.height and definition.on_bad_row == "raise":
-        first = str(bad["reason"][0])
+    if own.len() and definition.on_bad_row == "raise":
+        first = str(own[0])
         column = next((name for name in definition.revision_columns if f"{name} " in first), "event_time")
-        raise NullKeyError(definition.provider, column, bad.height, first)
-    return Batch(rows if bad.is_empty() else rows.filter(reason.is_null()), bad, frame, arrivals)
+        raise NullKeyError(definition.provider, column, own.len(), first)
+    return Batch(
+        rows if bad.is_empty() else rows.filter(reason.is_null()),
+        bad,
+        frame if original is None else original,
+        arrivals,
+    )
 
 
 def check_batch(

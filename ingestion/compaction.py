@@ -19,7 +19,6 @@ from ingestion.append import ROWS_PER_FILE
 from ingestion.errors import CommitError
 from ingestion.evolution import ATTEMPTS
 from ingestion.instants import duration_us, system_clock, to_us
-from ingestion.reading import OBSERVATION
 from ingestion.table import LogTable, LostRaceError
 
 GRACE = "1h"
@@ -102,8 +101,7 @@ def _merge(table: LogTable, rows_per_file: int) -> tuple[int, int]:
     for group in groups:
         rows = table.read(group).sort("log_sequence").collect()
         rows_rewritten += rows.height
-        plain = pl.col("record_kind") == OBSERVATION
-        added += [table.write_file(part) for part in (rows.filter(plain), rows.filter(~plain)) if part.height]
+        added += [table.write_file(part) for part in rows.partition_by("record_kind", maintain_order=True)]
     old = [path for group in groups for path in group]
     for attempt in range(1, ATTEMPTS + 1):
         if set(old) - set(table.files()["path"]):
@@ -121,31 +119,23 @@ def _merge(table: LogTable, rows_per_file: int) -> tuple[int, int]:
 
 
 def _groups(files: pl.DataFrame, rows_per_file: int) -> list[list[str]]:
-    """Runs of small neighbours, each at most `rows_per_file` rows together; records are one run of their own."""
-    kinds = pl.col("min.record_kind").eq_missing(pl.lit(OBSERVATION)) & pl.col("max.record_kind").eq_missing(
-        pl.lit(OBSERVATION)
-    )
+    """Runs of small neighbours of one kind, each at most `rows_per_file` rows together; mixed files are taken apart."""
+    alike = (pl.col("min.record_kind") == pl.col("max.record_kind")).fill_null(value=False)
+    ordered = files.sort("min.log_sequence", "path")
     groups: list[list[str]] = []
-    current: list[str] = []
-    size = 0
-    observed = files.filter(kinds).sort("min.log_sequence", "path")
-    for path, rows in observed.select("path", "num_records").iter_rows():
-        if rows * 2 > rows_per_file or size + rows > rows_per_file:
-            groups.append(current)
-            current, size = [], 0
-        if rows * 2 <= rows_per_file:
-            current.append(path)
-            size += rows
-    groups.append(current)
-    mixed = files.filter(~kinds)
-    together = mixed["path"].to_list()
-    if len(together) > 1 or _holds_observations(mixed):
-        groups.append(together)
-    return [group for group in groups if len(group) > 1 or (group and group is groups[-1] and group == together)]
-
-
-def _holds_observations(mixed: pl.DataFrame) -> bool:
-    return bool((mixed["min.record_kind"].fill_null(OBSERVATION) == OBSERVATION).any())
+    for one_kind in ordered.filter(alike).partition_by("min.record_kind", maintain_order=True):
+        current: list[str] = []
+        size = 0
+        for path, rows in one_kind.select("path", "num_records").iter_rows():
+            if rows * 2 > rows_per_file or size + rows > rows_per_file:
+                groups.append(current)
+                current, size = [], 0
+            if rows * 2 <= rows_per_file:
+                current.append(path)
+                size += rows
+        groups.append(current)
+    mixed = ordered.filter(~alike)["path"].to_list()
+    return [group for group in groups if len(group) > 1] + ([mixed] if mixed else [])
 
 
 def delete_unreferenced(table: LogTable, *, grace: str = GRACE) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ingestion.errors import DefinitionError
@@ -30,7 +30,7 @@ class ProviderDefinition:
         clock_tolerance: How much later than its arrival an event may be and still be kept (R5).
         publish_margin: How far ahead of the clock a batch is stamped, so that the commit is done by then (R14).
         on_bad_row: What happens to rows that break R5 or have no key: `"quarantine"` or `"raise"`.
-        drop_unchanged: Whether rows that repeat their key's current revision bit for bit are left out.
+        drop_unchanged: Whether rows that repeat their key's current revision bit for bit are left out; of forecasts, their issue's.
         retention: Rows whose event is older may be retired; `None` keeps everything.
     """
 
@@ -70,12 +70,6 @@ class ProviderDefinition:
             raise DefinitionError(
                 "on_bad_row", f"on_bad_row={self.on_bad_row!r} is unknown", 'use "quarantine" or "raise".'
             )
-        if self.drop_unchanged and self.kind == "forecast":
-            raise DefinitionError(
-                "drop_unchanged",
-                f"provider {self.provider!r}: drop_unchanged is for measurements; every forecast issue is news",
-                "leave drop_unchanged out.",
-            )
         duration_us(self.clock_tolerance, "clock_tolerance")
         duration_us(self.publish_margin, "publish_margin")
         if self.retention is not None and duration_us(self.retention, "retention") == 0:
@@ -109,6 +103,26 @@ class ProviderDefinition:
         plain["entities"] = tuple(plain["entities"])
         plain["key"] = tuple(plain["key"]) if plain.get("key") is not None else None
         return cls(**plain)
+
+
+FIXED = ("provider", "entities", "kind", "key")
+"""What the rows of a log are by; it cannot change once there is a log."""
+
+
+def redefine(definition: ProviderDefinition, changes: Mapping[str, Any]) -> ProviderDefinition:
+    """The definition with some settings changed.
+
+    Raises:
+        DefinitionError: If a change is to what rows are by, or to nothing there is.
+    """
+    for name in changes:
+        if name in FIXED or name not in definition.to_dict():
+            raise DefinitionError(
+                name,
+                f"provider {definition.provider!r}: {name} cannot be changed",
+                "what rows are by stays; make a new log for another key, and load the rows into it.",
+            )
+    return replace(definition, **changes)
 
 
 def _check_columns(argument: str, columns: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from ingestion.instants import from_us
-from ingestion.reading import ERASED, OBSERVATION, QUARANTINED, RESTAMP, RETIRED
+from ingestion.reading import DROPPED, ERASED, OBSERVATION, POLL, QUARANTINED, RELEASED, RESTAMP, RETIRED
 from ingestion.table import NO_STAMP, LogTable
 
 
@@ -78,7 +78,7 @@ def log_info(table: LogTable) -> LogInfo:
     observed = files.filter((pl.col("min.record_kind") == OBSERVATION).fill_null(value=True))
     records = {
         kind: int(files.filter(pl.col("min.record_kind") == kind)["num_records"].sum())
-        for kind in (QUARANTINED, RESTAMP, RETIRED, ERASED)
+        for kind in (QUARANTINED, RESTAMP, RETIRED, ERASED, POLL, RELEASED, DROPPED)
     }
     bounds = observed.select(
         pl.col("min.event_time").min(), pl.col("max.event_time").max(), pl.col("min.arrival_time").min()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,18 +13,19 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from alignment import DelayRule
-from ingestion.append import ROWS_PER_FILE, append_batch
+from ingestion.append import ROWS_PER_FILE, Attempt, append_batch, append_nothing
 from ingestion.batch import Arrivals, prepare_batch, read_frame
 from ingestion.compaction import CompactionReport, compact
 from ingestion.datasets import register_dataset
-from ingestion.definition import Kind, OnBadRow, ProviderDefinition
+from ingestion.definition import Kind, OnBadRow, ProviderDefinition, redefine
 from ingestion.erase import ErasablePlace, ErasureReport, erase
 from ingestion.errors import LogExistsError, LogNotFoundError
 from ingestion.evolution import add_columns, rename_column, widen_columns
 from ingestion.info import LogInfo, log_info
 from ingestion.instants import Clock, from_us, system_clock, to_us
+from ingestion.ledger import Poll, last_poll, parts_since, polls
+from ingestion.quarantine import quarantined
 from ingestion.reading import (
-    QUARANTINED,
     RESTAMP,
     FilesReport,
     Question,
@@ -34,7 +36,9 @@ from ingestion.reading import (
 )
 from ingestion.removal import Removal, removals, retire
 from ingestion.report import AppendReport
+from ingestion.revisions import WholeState
 from ingestion.schema import Column, delta_fields, system_fields
+from ingestion.sources.base import Progress
 from ingestion.storage import Location
 from ingestion.table import NO_STAMP, LogTable, create_table
 
@@ -53,6 +57,7 @@ class ObservationLog:
     def __init__(self, root: str, table: LogTable) -> None:
         self.root = root
         self._table = table
+        self._seen: tuple[int, dict[str, str]] = (0, {})
 
     @property
     def table(self) -> LogTable:
@@ -196,23 +201,19 @@ class ObservationLog:
         self._table.refresh()
         return log_info(self._table)
 
-    def quarantine(self) -> pl.DataFrame:
-        """The rows that were set aside: entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row`, `payload`.
+    def quarantine(self, *, all: bool = False) -> pl.DataFrame:  # noqa: A002 - what one would write
+        """The rows that were set aside and on which nobody has decided yet.
 
-        `row` counts from 0 in the batch; `payload` is the row as it was handed over, as JSON.
+        Args:
+            all: Also those that were released or dropped.
+
+        Returns:
+            Entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row` (in its batch, from 0), `payload` (the row
+            as it was handed over: JSON, or text of which nothing could be read), `state` (`open`, `released`, `dropped`),
+            `decided_by` (the `log_sequence` of the record that says so), `why` (of dropped rows).
         """
         self._table.refresh()
-        frame = records(self._table, QUARANTINED).sort("log_sequence").collect()
-        detail = pl.col("record_detail")
-        return frame.select(
-            *(name for name in self.definition.entities if name in frame.columns),
-            "received_time",
-            "batch_id",
-            "log_sequence",
-            detail.str.json_path_match("$.reason").alias("reason"),
-            detail.str.json_path_match("$.row").cast(pl.Int64).alias("row"),
-            detail.str.json_path_match("$.payload").alias("payload"),
-        )
+        return quarantined(self._table, decided=all)
 
     def restamps(self) -> pl.DataFrame:
         """The batches whose commit was late: `batch_id`, the later `arrival_time`, `log_sequence`."""
@@ -223,6 +224,58 @@ class ObservationLog:
             .sort("log_sequence")
             .collect()
         )
+
+    # -------------------------------------------------------------------------------------------------------- ledger
+
+    def progress(self, *, seen: bool = False) -> Progress:
+        """How far the provider has been read: what the next poll goes on from.
+
+        Args:
+            seen: Also say which parts (files) are stored, which reads every poll once.
+        """
+        self._table.refresh()
+        after = self._table.last_poll_record()
+        if seen:
+            head = self._table.head().next_sequence
+            since, known = self._seen
+            self._seen = (head, {**known, **parts_since(self._table, since)})
+        cursor = last_poll(self._table, after).get("cursor") if after >= 0 else None
+        return Progress(cursor=cursor, after=after, seen=dict(self._seen[1]) if seen else {})
+
+    def polls(self, *, since: int = 0) -> pl.DataFrame:
+        """Every attempt to get something, as `ingestion.ledger.polls` says.
+
+        Args:
+            since: Polls with a lower `log_sequence` are left out.
+        """
+        self._table.refresh()
+        return polls(self._table, since)
+
+    def record_poll(
+        self,
+        poll: Poll,
+        *,
+        after: int | None = None,
+        batch_id: str | None = None,
+        aside: Sequence[tuple[str, object]] = (),
+        clock: Clock | None = None,
+    ) -> AppendReport:
+        """Keep an attempt that brought no row: an empty one, a failed one, one of which nothing could be read.
+
+        Args:
+            poll: The attempt.
+            after: Refuse if another poll was recorded after this `log_sequence`; `None` does not look.
+            batch_id: The same id twice records once.
+            aside: Reason and payload of what could not be read; it goes to the quarantine.
+            clock: Something that tells now, instead of the log's own clock.
+
+        Raises:
+            CommitError: If other commits kept coming first, or the store failed.
+            SupersededError: If another poll was recorded after `after`.
+        """
+        attempt = Attempt(poll=poll, after=after, aside=tuple(aside))
+        with self._clock(clock):
+            return append_nothing(self._table, batch_id or uuid.uuid4().hex, attempt)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -237,6 +290,13 @@ class ObservationLog:
         received_time: datetime | None = None,
         evolve: bool = False,
         clock: Clock | None = None,
+        poll: Poll | None = None,
+        after: int | None = None,
+        whole_state: WholeState | None = None,
+        reasons: pl.Series | None = None,
+        original: pl.DataFrame | None = None,
+        aside: Sequence[tuple[str, object]] = (),
+        extra_records: Sequence[tuple[str, str]] = (),
     ) -> AppendReport:
         """Append rows once, as one batch that becomes visible at one instant.
 
@@ -254,6 +314,13 @@ class ObservationLog:
             received_time: When the rows were in hand; the stamp is never before.
             evolve: Add columns that the log lacks, widen types that are too narrow.
             clock: Something that tells now, instead of the log's own clock.
+            poll: The attempt that brought the rows; kept in the ledger by the same commit.
+            after: Refuse if another poll was recorded after this `log_sequence`; `None` does not look.
+            whole_state: The frame is all there is: keys that live in the log and are not in it are retracted.
+            reasons: One text per row: why it is to be set aside, or null; from a contract.
+            original: The rows as they came, for the quarantine, if a contract changed them; same rows, same order.
+            aside: Reason and payload of what could not be read; it goes to the quarantine.
+            extra_records: Further records of the log in the same commit: kind and JSON.
 
         Returns:
             What was appended, skipped, quarantined; the position and the arrival.
@@ -261,6 +328,7 @@ class ObservationLog:
         Raises:
             BatchError: If the frame cannot be appended; a subclass says why.
             CommitError: If the commit could not be made; nothing of the batch is visible then.
+            SupersededError: If another poll was recorded after `after`.
         """
         rows = read_frame(frame, self._table.location.storage_options)
         batch = prepare_batch(
@@ -269,13 +337,38 @@ class ObservationLog:
             arrivals="backfill" if backfill else arrivals,
             delay=delay,
             received_time=received_time,
+            reasons=reasons,
+            original=original,
         )
+        attempt = Attempt(
+            poll=poll, after=after, whole_state=whole_state, aside=tuple(aside), records=tuple(extra_records)
+        )
+        with self._clock(clock):
+            return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve, attempt=attempt)
+
+    @contextlib.contextmanager
+    def _clock(self, clock: Clock | None) -> Iterator[None]:
         before = self._table.clock
         self._table.clock = clock or before
         try:
-            return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve)
+            yield
         finally:
             self._table.clock = before
+
+    def redefine(self, **changes: Any) -> ProviderDefinition:
+        """Change how the provider's rows are treated from now on; what a row is by cannot change.
+
+        Args:
+            changes: `clock_tolerance`, `publish_margin`, `on_bad_row`, `drop_unchanged`, `retention`.
+
+        Returns:
+            The definition as it is now.
+
+        Raises:
+            DefinitionError: If a change is to the provider's name, entities, kind or key, or cannot mean anything.
+            CommitError: If other commits kept coming first.
+        """
+        return self._table.redefine(redefine(self.definition, changes))
 
     # --------------------------------------------------------------------------------------------------- maintenance
 

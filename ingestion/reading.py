@@ -16,6 +16,7 @@ from ingestion.schema import INSTANT, TIME_COLUMNS, Column, from_stored
 from ingestion.table import LogTable
 
 OBSERVATION, RESTAMP, QUARANTINED, RETIRED, ERASED = "observation", "restamp", "quarantined", "retired", "erased"
+POLL, RELEASED, DROPPED = "poll", "released", "dropped"
 STATS_SLACK_US = 1_000  # other writers cut greatest values to whole milliseconds
 
 
@@ -174,16 +175,11 @@ def restamps(table: LogTable, position: int) -> pl.DataFrame:
     )
 
 
-def records(table: LogTable, kind: str) -> pl.LazyFrame:
-    """The rows of one kind besides observations, as stored."""
-    paths = (
-        table.files()
-        .filter(
-            pl.col("max.record_kind").is_null()
-            | ((pl.col("max.record_kind") >= kind) & (pl.col("min.record_kind") <= kind))
-        )["path"]
-        .to_list()
-    )
+def records(table: LogTable, kind: str, since: int = 0) -> pl.LazyFrame:
+    """The rows of one kind besides observations, as stored; files wholly before the sequence `since` are not opened."""
+    holds = (pl.col("max.record_kind") >= kind) & (pl.col("min.record_kind") <= kind)
+    late = (pl.col("max.log_sequence") >= since).fill_null(value=True)
+    paths = table.files().filter(pl.col("max.record_kind").is_null() | holds, late)["path"].to_list()
     return table.read(paths).filter(pl.col("record_kind") == kind)
 
 

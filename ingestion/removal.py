@@ -19,11 +19,11 @@ import numpy as np
 import polars as pl
 from deltalake.transaction import AddAction
 
-from ingestion.append import record_row
 from ingestion.errors import CommitError
 from ingestion.evolution import ATTEMPTS
 from ingestion.instants import duration_us, from_us, to_us
 from ingestion.reading import ERASED, OBSERVATION, RETIRED, records
+from ingestion.records import record_row
 from ingestion.schema import INSTANT
 from ingestion.table import LogTable, LostRaceError
 

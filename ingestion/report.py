@@ -28,6 +28,10 @@ class AppendReport:
         arrival_time: The batch's stamp; the greatest arrival of rows that brought their own; `None` if there are no rows.
         restamped: The later instant, if the commit was confirmed only after the stamp.
         attempts: How many commits were tried.
+        new: Rows whose key had no event; counted for polls only, like the next two.
+        revised: Rows whose key had one.
+        retracted: Rows that withdraw.
+        confirmed_time: When the commit was confirmed: less `received_time` it is the store's own part of the delay.
     """
 
     provider: str
@@ -44,11 +48,15 @@ class AppendReport:
     arrival_time: datetime | None = None
     restamped: datetime | None = None
     attempts: int = 1
+    new: int | None = None
+    revised: int | None = None
+    retracted: int | None = None
+    confirmed_time: datetime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values; instants as text."""
         plain = asdict(self)
-        for name in ("arrival_time", "restamped"):
+        for name in ("arrival_time", "restamped", "confirmed_time"):
             plain[name] = plain[name].isoformat() if plain[name] is not None else None
         return plain
 

@@ -1,10 +1,14 @@
 """What the log already knows about a batch's keys, asked inside the commit loop.
 
-Three rules need it: history never displaces a measured revision (R13), a provider may drop what repeats its key's
-current revision, and an id that moves to another entity leaves a retraction behind (R4).
+History never displaces a measured revision (R13). A provider may drop what repeats its key's current revision, may send
+only the columns that changed (R22), may send its whole state, of which what is missing is gone, and an id that moves to
+another entity leaves a retraction behind (R4).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 
@@ -13,7 +17,43 @@ from ingestion.reading import Question, stored_rows
 from ingestion.schema import INSTANT
 from ingestion.table import Head, LogTable
 
-_NEW, _ORDER, _SAME = "__new", "__order", "__same"
+ABSENT = "__absent"
+"""The column that names, for each row, the value columns that were not sent in it."""
+_NEW, _ORDER, _SAME, _FROM = "__new", "__order", "__same", "__from"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeState:
+    """A batch that is all there is: keys that live in the log and are not in it are gone.
+
+    Attributes:
+        since_us: Only events after this instant are in the provider's state; `None` if all are.
+    """
+
+    since_us: int | None = None
+
+
+class Known:
+    """The log's revisions of the keys of a batch, read at most once per version."""
+
+    def __init__(self, table: LogTable, rows: pl.DataFrame) -> None:
+        self.table = table
+        self._rows = rows
+
+    @cached_property
+    def revisions(self) -> pl.DataFrame:
+        """All revisions, in the order of (arrival, sequence); of forecasts those of the batch's issues, and withdrawals."""
+        definition = self.table.definition
+        key = list(definition.key) if definition.key is not None else definition.key_columns
+        found = known_rows(self.table, self._rows, key)
+        if definition.kind == "forecast":
+            issues = self._rows["issue_time"].unique()
+            found = found.filter(pl.col("issue_time").is_null() | pl.col("issue_time").is_in(issues.implode()))
+        return found.sort("arrival_time", "log_sequence").collect()
+
+    def last(self, key: list[str]) -> pl.DataFrame:
+        """The last revision of each key."""
+        return self.revisions.group_by(key, maintain_order=True).last()
 
 
 def known_rows(table: LogTable, rows: pl.DataFrame, key: list[str]) -> pl.LazyFrame:
@@ -64,7 +104,7 @@ def refuse_between(table: LogTable, rows: pl.DataFrame, head: Head) -> None:
     early = rows.filter(pl.col("arrival_time").to_physical() <= head.last_stamp_us)
     if early.is_empty():
         return
-    key = table.definition.key_columns
+    key = table.definition.revision_columns
     measured = known_rows(table, early, key).filter(pl.col("arrival_kind") == "measured").select(key).unique().collect()
     clash = table.logical_to_stored(early).join(measured, on=key, how="semi", nulls_equal=True)
     if clash.height:
@@ -73,24 +113,94 @@ def refuse_between(table: LogTable, rows: pl.DataFrame, head: Head) -> None:
         raise BackfillRefusedError(table.provider, clash.height, shown)
 
 
-def drop_unchanged(table: LogTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """`rows` without those that repeat their key's current revision bit for bit, and how many those were.
+def retract_missing(table: LogTable, rows: pl.DataFrame, state: WholeState) -> pl.DataFrame:
+    """The keys that live in the log and are not in a provider's whole state, as retractions.
 
-    A row is compared with the revision before it, be that in the log or earlier in the same batch.
+    Args:
+        table: The log.
+        rows: The whole state.
+        state: What belongs to it.
+
+    Returns:
+        One retraction per missing key, with its event and the columns of `rows`; values and the row's number are null.
     """
-    if rows.is_empty():
-        return rows, 0
     key = table.definition.key_columns
-    compared = [column.name for column in table.columns if column.name not in key]
-    compared += [name for name in ("event_time", "is_retraction") if name not in key]
-    current = (
-        known_rows(table, rows, key)
+    question = Question(position=table.head().next_sequence - 1, event_from_us=state.since_us)
+    wanted = list(dict.fromkeys([*key, "event_time"]))
+    alive = (
+        stored_rows(table, question)
         .sort("arrival_time", "log_sequence")
         .group_by(key, maintain_order=True)
         .last()
-        .select(*key, *compared, pl.lit(-1, pl.Int64).alias(_ORDER))
-        .collect()
+        .filter(~pl.col("is_retraction").fill_null(value=False))
     )
+    if state.since_us is not None:
+        alive = alive.filter(pl.col("event_time") > pl.lit(state.since_us, pl.Int64).cast(INSTANT))
+    there = table.logical_to_stored(rows).select(key).lazy()
+    gone = alive.select(wanted).join(there, on=key, how="anti", nulls_equal=True).collect()
+    by_name = {column.name: column for column in table.columns}
+    return gone.select(
+        pl.lit(value=True).alias(name)
+        if name == "is_retraction"
+        else pl.col(name).cast(dtype if name not in by_name else by_name[name].dtype)
+        if name in wanted
+        else pl.lit(None, dtype).alias(name)
+        for name, dtype in rows.schema.items()
+    )
+
+
+def fill_absent(table: LogTable, rows: pl.DataFrame, known: Known) -> pl.DataFrame:
+    """`rows` whole: columns that were not sent have the value of their key's revision before (R22).
+
+    That is the row before in the same batch, or the current one in the log; without any, or after a retraction, null.
+
+    Args:
+        table: The log.
+        rows: Stamped rows with the column `__absent`, in the order in which they are to be sequenced.
+        known: The log's revisions of their keys.
+
+    Returns:
+        The rows without `__absent`.
+    """
+    key = table.definition.key_columns
+    names = [column.name for column in table.value_columns if column.name not in key]
+    new = table.logical_to_stored(rows).select(*key, ABSENT, *names, pl.lit(value=False).alias(_SAME))
+    new = new.with_row_index(_NEW).with_columns(pl.col(_NEW).cast(pl.Int64))
+    none = pl.lit(None, pl.List(pl.String)).alias(ABSENT)
+    before = known.last(key).select(
+        *key, none, *names, pl.lit(value=True).alias(_SAME), pl.lit(-1, pl.Int64).alias(_NEW)
+    )
+    both = pl.concat([before.select(new.columns), new]).with_row_index(_FROM)
+    filled = both.select(
+        _NEW,
+        *(
+            pl.col(name).gather(
+                pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))
+                .then(pl.col(_FROM))
+                .forward_fill()
+                .over(key)
+                .fill_null(pl.col(_FROM))
+            )
+            for name in names
+        ),
+    )
+    kept = filled.filter(pl.col(_NEW) >= 0).sort(_NEW).drop(_NEW)
+    by_name = {column.name: column for column in table.columns}
+    return rows.drop(ABSENT).with_columns(series.cast(by_name[series.name].dtype) for series in kept)
+
+
+def drop_unchanged(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
+    """`rows` without those that repeat their key's current revision bit for bit, and how many those were.
+
+    A row is compared with the revision before it, be that in the log or earlier in the same batch. In forecasts the issue
+    is part of the key; a row of an event whose issues were ever withdrawn together is always kept.
+    """
+    if rows.is_empty():
+        return rows, 0
+    key = table.definition.revision_columns
+    compared = [column.name for column in table.columns if column.name not in key]
+    compared += [name for name in ("event_time", "is_retraction") if name not in key]
+    current = known.last(key).select(*key, *compared, pl.lit(-1, pl.Int64).alias(_ORDER))
     new = table.logical_to_stored(rows).with_columns(pl.col("is_retraction").fill_null(value=False))
     order = new.select(pl.struct("arrival_time", pl.int_range(pl.len()).alias("n")).rank("ordinal").cast(pl.Int64) - 1)
     new = new.select(*key, *compared, order.to_series().alias(_ORDER)).with_row_index(_NEW)
@@ -101,10 +211,29 @@ def drop_unchanged(table: LogTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, i
     first = pl.int_range(pl.len()) == 0
     repeats = both.with_columns((pl.all_horizontal(*same, *same_key) & ~first).alias(_SAME)).filter(
         pl.col(_SAME), pl.col(_NEW).is_not_null()
-    )[_NEW]
+    )
+    if table.definition.kind == "forecast" and repeats.height:
+        event = table.definition.key_columns
+        withdrawn = both.filter(pl.col("issue_time").is_null()).select(event).unique()
+        repeats = repeats.join(withdrawn, on=event, how="anti", nulls_equal=True)
     if repeats.is_empty():
         return rows, 0
-    return rows.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(repeats.implode())), len(repeats)
+    return rows.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(repeats[_NEW].implode())), repeats.height
+
+
+def count_fates(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[int, int, int]:
+    """How many rows bring a key that had no event, change one that had, and withdraw one."""
+    withdrawn = int(rows["is_retraction"].sum())
+    if withdrawn == rows.height:
+        return 0, 0, withdrawn
+    key = table.definition.revision_columns
+    lives = ~pl.col("is_retraction").fill_null(value=False)
+    new = table.logical_to_stored(rows).select(*key, lives.alias(_SAME), pl.lit(value=True).alias(_NEW))
+    before = known.last(key).select(*key, lives.alias(_SAME), pl.lit(value=False).alias(_NEW))
+    both = pl.concat([before, new])
+    had = pl.col(_SAME).shift(1).over(key).fill_null(value=False)
+    revised = int(both.select((pl.col(_NEW) & pl.col(_SAME) & had).sum()).item())
+    return rows.height - withdrawn - revised, revised, withdrawn
 
 
 def _bits(dtype: pl.DataType, name: str) -> pl.Expr:
@@ -119,12 +248,13 @@ def _bits(dtype: pl.DataType, name: str) -> pl.Expr:
     return column
 
 
-def retract_moved(table: LogTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def retract_moved(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
     """`rows`, and before each row whose id was under another entity a retraction of it there (R4).
 
     Args:
         table: The log.
         rows: Stamped rows in the order in which they are to be sequenced.
+        known: The log's revisions of their ids.
 
     Returns:
         The rows with the retractions, and how many those are.
@@ -135,16 +265,12 @@ def retract_moved(table: LogTable, rows: pl.DataFrame) -> tuple[pl.DataFrame, in
     ids, entities = list(definition.key), list(definition.entities)
     stored = table.logical_to_stored(rows).with_row_index(_NEW).with_columns(pl.col(_NEW).cast(pl.Int64))
     wanted = [*ids, *entities, "event_time", "is_retraction", "arrival_time"]
-    known = (
-        known_rows(table, rows, ids)
-        .sort("arrival_time", "log_sequence")
-        .group_by([*ids, *entities], maintain_order=True)
-        .last()
+    alive = (
+        known.last([*ids, *entities])
         .filter(~pl.col("is_retraction").fill_null(value=False))
         .select(*wanted, pl.lit(-1, pl.Int64).alias(_NEW))
-        .collect()
     )
-    both = pl.concat([known, stored.select(*wanted, _NEW)]).sort("arrival_time", _NEW, maintain_order=True)
+    both = pl.concat([alive, stored.select(*wanted, _NEW)]).sort("arrival_time", _NEW, maintain_order=True)
     before = [
         pl.col(name).shift(1).over(ids).alias(f"__was_{name}") for name in (*entities, "event_time", "is_retraction")
     ]

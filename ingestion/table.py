@@ -16,13 +16,14 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from ingestion.definition import PROPERTY, ProviderDefinition
-from ingestion.errors import LogNotFoundError
+from ingestion.errors import CommitError, LogNotFoundError
 from ingestion.instants import Clock, system_clock, to_us
 from ingestion.schema import INSTANT, STATS_COLUMNS, SYSTEM_COLUMNS, Column, columns_of, to_stored
 from ingestion.storage import Location, sync_file
 
-HEAD, STAMP, STAMPED_AT = "asknown:next", "asknown:stamp", "asknown:stamped-at"
+HEAD, STAMP, STAMPED_AT, POLLED = "asknown:next", "asknown:stamp", "asknown:stamped-at", "asknown:poll"
 NO_STAMP = -(1 << 62)
+REDEFINITIONS = 50
 FILES_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
     "size_bytes": pl.Int64(),
@@ -119,6 +120,10 @@ class LogTable:
         """The `log_sequence` after a batch's last row; `None` if that batch is not in the log."""
         return self.delta.transaction_version(batch_marker(batch_id))
 
+    def last_poll_record(self) -> int:
+        """The `log_sequence` of the poll that the next one goes on after; -1 before the first."""
+        return _or(self.delta.transaction_version(POLLED), -1)
+
     def files(self) -> pl.DataFrame:
         """The data files with their smallest and greatest values, in the order of their rows."""
         if self._files is None or self._files[0] != self.version:
@@ -187,6 +192,7 @@ class LogTable:
         stamp_us: int | None = None,
         by_clock: bool = False,
         batch_id: str | None = None,
+        poll_record: int | None = None,
     ) -> None:
         """Make the very next version of the table out of some files.
 
@@ -197,6 +203,7 @@ class LogTable:
             stamp_us: The head's new greatest stamp.
             by_clock: Whether that stamp is the system clock's, to be compared with the instant of this commit.
             batch_id: The batch that these rows are.
+            poll_record: The `log_sequence` of the poll that the next poll goes on after.
 
         Raises:
             LostRaceError: If another commit came first.
@@ -217,7 +224,11 @@ class LogTable:
                 schema=self.delta.schema(),
                 partition_by=[],
                 commit_properties=self.exactly_next(
-                    next_sequence=next_sequence, stamp_us=stamp_us, by_clock=by_clock, batch_id=batch_id
+                    next_sequence=next_sequence,
+                    stamp_us=stamp_us,
+                    by_clock=by_clock,
+                    batch_id=batch_id,
+                    poll_record=poll_record,
                 ),
                 post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True),
             )
@@ -236,6 +247,7 @@ class LogTable:
         stamp_us: int | None = None,
         by_clock: bool = False,
         batch_id: str | None = None,
+        poll_record: int | None = None,
     ) -> CommitProperties:
         """Properties under which a commit becomes version + 1 or fails.
 
@@ -248,9 +260,35 @@ class LogTable:
             transactions.append(Transaction(STAMP, max(stamp_us, head.last_stamp_us)))
         if by_clock:
             transactions.append(Transaction(STAMPED_AT, self.version + 1))
+        if poll_record is not None:
+            transactions.append(Transaction(POLLED, poll_record))
         if batch_id is not None and next_sequence is not None:
             transactions.append(Transaction(batch_marker(batch_id), next_sequence))
         return CommitProperties(max_commit_retries=0, app_transactions=transactions)
+
+    def redefine(self, definition: ProviderDefinition) -> ProviderDefinition:
+        """Store another definition in one commit.
+
+        Raises:
+            CommitError: If other commits kept coming first.
+        """
+        for attempt in range(1, REDEFINITIONS + 1):
+            self.refresh()
+            if self.definition == definition:
+                return definition
+            try:
+                with self.commit_lock():
+                    self.delta.alter.set_table_properties(
+                        {PROPERTY: definition.to_json()},
+                        raise_if_not_exists=False,
+                        commit_properties=self.exactly_next(),
+                    )
+            except CommitFailedError as error:
+                if attempt == REDEFINITIONS:
+                    raise CommitError(self.provider, attempt, error) from error
+                continue
+            self.refresh()
+        return self.definition
 
     def sync_commit(self, version: int) -> None:
         """Wait until a commit is on the disk, where it is a local one."""

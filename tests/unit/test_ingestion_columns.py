@@ -146,7 +146,6 @@ def test_logs_are_found_by_name(tmp_path: Path, log: ObservationLog) -> None:
         ({"clock_tolerance": "soon"}, "clock_tolerance='soon' is not a duration"),
         ({"retention": "0s"}, "retention='0s' would keep nothing"),
         ({"on_bad_row": "ignore"}, "on_bad_row='ignore' is unknown"),
-        ({"kind": "forecast", "drop_unchanged": True}, "drop_unchanged is for measurements"),
     ],
 )
 def test_definitions_that_mean_nothing_are_refused(tmp_path: Path, arguments: dict[str, object], text: str) -> None:
