@@ -1,0 +1,215 @@
+"""Quarantined payloads made rows again: JSON in the types of the log, with what an operator changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+import polars as pl
+
+from ingestion.errors import BatchError, ColumnTypeError, IngestionError
+from ingestion.instants import from_us, to_us
+from ingestion.schema import SYSTEM_COLUMNS
+from ingestion.table import LogTable
+
+SEQUENCE = "__sequence"
+_NOT_AGAIN = ("arrival_time", "arrival_kind", "log_sequence", "batch_id", "record_kind", "record_detail")
+_LIST_OF_NAMES = pl.List(pl.String())
+
+
+def rows_of(
+    table: LogTable,
+    picked: pl.DataFrame,
+    *,
+    changes: Mapping[str, Any],
+    rename: Mapping[str, str],
+    parse: Callable[[str], pl.DataFrame] | None,
+) -> tuple[list[pl.DataFrame], dict[int, str], list[int], list[int]]:
+    """The rows in quarantined payloads.
+
+    Args:
+        table: The log, whose columns give the types.
+        picked: `log_sequence`, `reason` and `payload` of quarantined rows.
+        changes: Columns to set in all rows; text is read as the column's type.
+        rename: Names in the payload to names in the log.
+        parse: Reads payloads that are text of which nothing could be read.
+
+    Returns:
+        The rows as frames, in each those that have the same columns, with the `log_sequence` of their payload as
+        `__sequence`; why other payloads give none, by `log_sequence`; which payloads `parse` read; and which of these
+        hold no row.
+
+    Raises:
+        BatchError: If a changed or renamed column is the log's own to fill.
+        ColumnTypeError: If a value for a column cannot be read in its type.
+    """
+    _check_names(table, changes, rename)
+    types = _types(table)
+    held: dict[int, str] = {}
+    plain: list[tuple[int, dict[str, Any]]] = []
+    texts: list[tuple[int, str]] = []
+    for sequence, payload, reason in picked.select("log_sequence", "payload", "reason").iter_rows():
+        row = _object(payload)
+        if row is None and parse is None:
+            held[sequence] = f"{reason}; name the providers' declaration, so that it can be parsed again"
+        elif row is None:
+            texts.append((sequence, payload))
+        else:
+            plain.append((sequence, {rename.get(name, name): value for name, value in row.items()}))
+    alike: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}
+    for sequence, row in plain:  # a column that a row lacks is not null: rows with other columns are other frames
+        alike.setdefault(frozenset(row), []).append((sequence, row))
+    parts = [_typed(rows, types, changes, held) for rows in alike.values()]
+    emptied = []
+    for sequence, text in texts:
+        assert parse is not None  # noqa: S101 - else there are no texts
+        try:
+            frame = parse(text)
+        except IngestionError as error:
+            held[sequence] = error.problem
+            continue
+        if frame.is_empty():
+            emptied.append(sequence)
+            continue
+        fixed = [_constant(name, value, types) for name, value in changes.items()]
+        renamed = frame.rename({name: ours for name, ours in rename.items() if name in frame.columns})
+        parts.append(renamed.with_columns(*fixed, pl.lit(sequence, pl.Int64).alias(SEQUENCE)))
+    return [part for part in parts if part.height], held, [sequence for sequence, _text in texts], emptied
+
+
+def _check_names(table: LogTable, changes: Mapping[str, Any], rename: Mapping[str, str]) -> None:
+    for name in (*changes, *rename.values()):
+        if name in _NOT_AGAIN or name == "received_time":
+            raise BatchError(
+                f"provider {table.provider!r}: {name!r} is the log's own and cannot be set",
+                "released rows arrive when they are released, and keep when they were received.",
+            )
+
+
+def _types(table: LogTable) -> dict[str, pl.DataType]:
+    own = {column.name: column.dtype for column in table.columns}
+    former = {alias: column.dtype for column in table.columns for alias in column.aliases}
+    return {**former, **own, **{name: dtype for name, dtype in SYSTEM_COLUMNS.items() if name not in own}}
+
+
+def _object(payload: str | None) -> dict[str, Any] | None:
+    """A payload as a row, if it is one."""
+    try:
+        row = json.loads(payload or "")
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _typed(
+    rows: list[tuple[int, dict[str, Any]]],
+    types: Mapping[str, pl.DataType],
+    changes: Mapping[str, Any],
+    held: dict[int, str],
+) -> pl.DataFrame:
+    """Rows as a frame in the log's types; a row with a value of another type goes to `held`."""
+    names = [name for name in dict.fromkeys(name for _, row in rows for name in row) if name not in _NOT_AGAIN]
+    values: dict[str, list[Any]] = {name: [] for name in (*names, *changes)}
+    sequences: list[int] = []
+    for sequence, row in rows:
+        ready: dict[str, Any] = {}
+        for name in names:
+            if name in changes:
+                continue
+            dtype = _LIST_OF_NAMES if name.startswith("__") else types.get(name)
+            try:
+                ready[name] = row.get(name) if dtype is None else _value(row.get(name), dtype)
+            except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError):
+                held[sequence] = f"{name}: {json.dumps(row.get(name), ensure_ascii=False)[:80]} is not {dtype}"
+                break
+        else:
+            sequences.append(sequence)
+            for name in names:
+                if name not in changes:
+                    values[name].append(ready[name])
+    series = [_series(name, values[name], types) for name in names if name not in changes]
+    frame = pl.DataFrame([*series, pl.Series(SEQUENCE, sequences, dtype=pl.Int64)])
+    return frame.with_columns(_constant(name, value, types) for name, value in changes.items())
+
+
+def _series(name: str, values: list[Any], types: Mapping[str, pl.DataType]) -> pl.Series:
+    if name.startswith("__"):
+        return pl.Series(name, values, dtype=_LIST_OF_NAMES)
+    if name in types:
+        return pl.Series(name, values, dtype=types[name], strict=True)
+    return pl.Series(name, values, strict=False)  # a column that the log does not know
+
+
+def _constant(name: str, value: Any, types: Mapping[str, pl.DataType]) -> pl.Expr:
+    """A column with one value in all rows.
+
+    Raises:
+        ColumnTypeError: If the value cannot be read in the column's type.
+    """
+    dtype = types.get(name)
+    if dtype is None:
+        return pl.lit(value).alias(name)
+    try:
+        return pl.lit(pl.Series([_value(value, dtype)], dtype=dtype)).first().alias(name)
+    except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ColumnTypeError(
+            name, dtype, f"the value {value!r}", f"write a value that {dtype} can hold; empty means null."
+        ) from error
+
+
+def _value(value: Any, dtype: pl.DataType) -> Any:
+    """A value of JSON, or text that an operator wrote, as Python has it for a type.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    if value is None or (value == "" and dtype != pl.String()):
+        return None
+    if isinstance(dtype, pl.Datetime):
+        return _instant(value, dtype)
+    if dtype == pl.Boolean():
+        return _boolean(value)
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number and no text")  # noqa: TRY004 - like any other value that does not fit
+    if dtype.is_float():
+        return float(value)
+    if dtype.is_integer():
+        return _integer(value)
+    readers: dict[type[pl.DataType], Callable[[str], Any]] = {
+        pl.String: str,
+        pl.Categorical: str,
+        pl.Enum: str,
+        pl.Binary: bytes.fromhex,
+        pl.Date: date.fromisoformat,
+        pl.Time: time.fromisoformat,
+    }
+    reader = readers.get(type(dtype))
+    if reader is not None:
+        return reader(value if isinstance(value, str) else json.dumps(value))
+    parsed = json.loads(value) if isinstance(value, str) and dtype.is_nested() else value
+    return pl.Series([parsed], dtype=dtype, strict=True)[0]
+
+
+def _instant(value: Any, dtype: pl.Datetime) -> datetime:
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    if (moment.tzinfo is None) != (dtype.time_zone is None):
+        raise ValueError("with a zone where the column has none, or the other way round")
+    return from_us(to_us(moment)) if moment.tzinfo is not None else moment
+
+
+def _boolean(value: Any) -> bool:
+    known = {"true": True, "false": False}
+    if isinstance(value, bool):
+        return value
+    return known[value.lower()] if isinstance(value, str) and value.lower() in known else _no(value)
+
+
+def _integer(value: Any) -> int:
+    number = int(value)
+    return number if isinstance(value, str) or number == value else _no(value)
+
+
+def _no(value: Any) -> Any:
+    raise ValueError(f"{value!r} is of another type")

@@ -1,0 +1,361 @@
+"""What becomes of quarantined rows: looked at, released once, dropped with a reason, never deleted."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import alignment as al
+from ingestion import (
+    BatchError,
+    ColumnTypeError,
+    CommitError,
+    ObservationLog,
+    QuarantineError,
+    create_log,
+    drop_quarantined,
+    open_log,
+    quarantine_reasons,
+    release_quarantined,
+)
+from ingestion import quarantine as module
+from ingestion.append import Attempt, append_batch
+from ingestion.batch import payloads, prepare_batch
+from ingestion.table import LogTable
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class Hands:
+    """A clock that goes on by a millisecond when it is read, and can be set."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def log(tmp_path: Path, clock: Hands) -> ObservationLog:
+    return create_log(
+        tmp_path, "weather", entities=["station"], schema={"station": pl.String, "temp": pl.Float64}, clock=clock
+    )
+
+
+def at(hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 1, 5, hour, minute, tzinfo=UTC)
+
+
+def batch(*rows: tuple[str | None, datetime | None, float | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        rows,
+        schema={"station": pl.String, "event_time": pl.Datetime("us", "UTC"), "temp": pl.Float64},
+        orient="row",
+    )
+
+
+def values(log: ObservationLog) -> list[tuple[str, int, float]]:
+    rows = log.scan().sort("log_sequence").collect()
+    return rows.select("station", pl.col("event_time").dt.hour().cast(pl.Int64), "temp").rows()
+
+
+def test_reasons_are_counted_with_first_and_last_and_an_example(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch((None, at(10), 1.0), ("a", at(11), 2.0)))
+    clock.now = at(13)
+    log.append(batch((None, at(12), 3.0), ("a", None, 4.0)))
+    reasons = quarantine_reasons(log).to_dicts()
+    assert [(row["reason"], row["rows"], row["first_sequence"]) for row in reasons] == [
+        ("station is null", 2, 1),
+        ("event_time is null", 1, 3),
+    ]
+    assert reasons[0]["first_received"] < at(13) < reasons[0]["last_received"]
+    assert '"temp":1.0' in reasons[0]["example"]
+
+
+def test_a_released_row_arrives_when_it_is_released_and_keeps_when_it_was_received(
+    log: ObservationLog, clock: Hands
+) -> None:
+    log.append(batch(("a", at(18), 3.0)))  # six hours ahead of the clock: set aside
+    received = log.quarantine()["received_time"].item()
+    clock.now = at(19)
+    report = release_quarantined(log)
+    assert (report.chosen, report.released, report.rows, report.held) == (1, 1, 1, {})
+    row = log.scan(columns=["received_time", "temp"]).collect().row(0, named=True)
+    assert row["arrival_time"] == report.arrival_time
+    assert row["arrival_time"] > at(19)
+    assert row["received_time"] == received < at(13)
+    assert row["arrival_kind"] == "measured"
+    assert al.snapshot(al.Observations(log), at(18, 59)).height == 0
+
+
+def test_a_row_is_released_once(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(18), 3.0)))
+    clock.now = at(19)
+    release_quarantined(log)
+    again = release_quarantined(log)
+    assert (again.chosen, again.rows, again.batch_id) == (0, 0, None)
+    assert values(log) == [("a", 18, 3.0)]
+    with pytest.raises(QuarantineError) as caught:
+        release_quarantined(log, [0])
+    assert str(caught.value) == (
+        "provider 'weather': row 0 was released already (record 2)\n\n"
+        "hint: name open rows only; asknown quarantine show lists them."
+    )
+
+
+def test_positions_survive_a_release(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(10), 1.0), ("a", at(18), 3.0)))
+    before = log.scan(position=1).collect()
+    clock.now = at(19)
+    release_quarantined(log)
+    assert log.scan(position=1).collect().equals(before)
+    log.compact()
+    assert log.scan(position=1).collect().equals(before)
+    assert log.quarantine(all=True).select("log_sequence", "state", "decided_by").rows() == [(1, "released", 3)]
+
+
+def test_columns_can_be_set_and_renamed(log: ObservationLog) -> None:
+    log.append(batch((None, at(10), 1.0)))
+    report = release_quarantined(log, changes={"station": "b", "temp": "1.5"})
+    assert report.rows == 1
+    assert values(log) == [("b", 10, 1.5)]
+
+
+def test_a_payload_with_other_columns_is_held_until_they_are_renamed(log: ObservationLog) -> None:
+    log.append(batch(("z", at(9), 0.0)))
+    other = batch(("a", at(10), 1.0)).rename({"temp": "temperature"})
+    aside = Attempt(aside=(("refused: the column 'temp' is gone", json.loads(payloads(other, pl.Series([0]))[0])),))
+    append_batch(log.table, prepare_batch(batch(), log.definition), "refused", attempt=aside)
+    assert release_quarantined(log).held == {"the row has no column 'temp', and absent is not null": 1}
+    report = release_quarantined(log, changes={"temp": ""})
+    assert report.held == {"the log has no column 'temperature'": 1}
+    assert release_quarantined(log, rename={"temperature": "temp"}).rows == 1
+    assert values(log) == [("z", 9, 0.0), ("a", 10, 1.0)]
+
+
+def test_rows_that_still_break_a_rule_stay_and_say_why(log: ObservationLog) -> None:
+    log.append(batch((None, at(10), 1.0), ("a", at(18), 2.0), ("a", None, 3.0)))
+    report = release_quarantined(log)
+    assert (report.chosen, report.released) == (3, 0)
+    assert report.held == {
+        "station is null": 1,
+        "event_time is null": 1,
+        "event_time is more than 5s after arrival_time": 1,
+    }
+    assert log.quarantine().height == 3
+    assert log.position() == 2  # nothing was written
+    assert str(report) == (
+        "weather: 0 of 3 rows released\n"
+        "  1 stay: station is null\n"
+        "  1 stay: event_time is more than 5s after arrival_time\n"
+        "  1 stay: event_time is null"
+    )
+
+
+def test_a_value_of_another_type_holds_the_row(log: ObservationLog) -> None:
+    log.append(batch((None, at(10), 1.0)))
+    with pytest.raises(ColumnTypeError, match="the value 'warm': column 'temp' has type Float64"):
+        release_quarantined(log, changes={"station": "a", "temp": "warm"})
+
+
+def test_the_contract_as_it_is_now_decides(log: ObservationLog) -> None:
+    log.append(batch(("a", at(9), 0.0)))
+    prepared = prepare_batch(batch(("a", at(10), 99.0)), log.definition, reasons=pl.Series(["temp is above 60"]))
+    append_batch(log.table, prepared, "hot")
+
+    def check(limit: float):
+        def checked(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+            above = pl.when(pl.col("temp") > limit).then(pl.lit(f"temp is above {limit:g}"))
+            return frame, frame.select(above).to_series()
+
+        return checked
+
+    assert release_quarantined(log, check=check(60)).held == {"temp is above 60": 1}
+    assert release_quarantined(log, check=check(100)).rows == 1
+    assert values(log) == [("a", 9, 0.0), ("a", 10, 99.0)]
+
+
+def test_a_row_does_not_displace_a_newer_revision_of_its_key(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(13), 1.0)))  # an hour ahead: set aside
+    clock.now = at(14)
+    log.append(batch(("a", at(13), 2.0)))  # the provider's own correction
+    clock.now = at(15)
+    report = release_quarantined(log)
+    assert report.held == {"the log has a revision of the same key that was received later": 1}
+    assert values(log) == [("a", 13, 2.0)]
+    assert release_quarantined(log, over_newer=True).rows == 1
+    assert values(log) == [("a", 13, 2.0), ("a", 13, 1.0)]
+
+
+def test_an_older_revision_does_not_hold_a_row(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(11), 1.0)))
+    clock.now = at(13)
+    log.append(batch((None, at(11), 2.0)))
+    assert release_quarantined(log, changes={"station": "a"}).rows == 1
+    assert values(log) == [("a", 11, 1.0), ("a", 11, 2.0)]
+
+
+def test_rows_of_one_key_are_released_in_the_order_in_which_they_came(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(13), 1.0)))
+    log.append(batch(("a", at(13), 2.0)))
+    clock.now = at(14)
+    assert release_quarantined(log).rows == 2
+    assert al.snapshot(al.Observations(log), at(15))["temp"].to_list() == [2.0]
+
+
+def test_payloads_that_could_not_be_parsed_are_parsed_again(log: ObservationLog) -> None:
+    text = "station;temp\na;1,5\n;2,5\n"
+    empty = prepare_batch(batch(), log.definition)
+    append_batch(log.table, empty, "p", attempt=Attempt(aside=(("cannot be parsed: no comma", text),)))
+    report = release_quarantined(log)
+    assert report.held == {
+        "cannot be parsed: no comma; name the providers' declaration, so that it can be parsed again": 1
+    }
+
+    def parse(payload: str) -> pl.DataFrame:
+        assert payload == text
+        return batch(("a", at(10), 1.5), (None, at(10), 2.5))
+
+    report = release_quarantined(log, parse=parse)
+    assert (report.released, report.rows, report.held) == (1, 1, {"station is null": 1})
+    assert values(log) == [("a", 10, 1.5)]
+    assert log.quarantine(all=True).select("reason", "state").rows() == [
+        ("cannot be parsed: no comma", "released"),
+        ("station is null", "open"),
+    ]
+
+
+def test_an_unchanged_row_leaves_the_quarantine_and_is_not_stored(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path / "other", "weather", entities=["station"], drop_unchanged=True, clock=clock)
+    log.append(batch(("a", at(10), 1.0)))
+    clock.now = at(13)
+    log.append(batch((None, at(10), 1.0)))
+    report = release_quarantined(log, changes={"station": "a"})
+    assert (report.rows, report.unchanged, report.released) == (0, 1, 1)
+    assert log.quarantine().height == 0
+
+
+def test_a_dry_run_changes_nothing(log: ObservationLog) -> None:
+    log.append(batch((None, at(10), 1.0)))
+    report = release_quarantined(log, changes={"station": "a"}, dry_run=True)
+    assert (report.released, report.rows, report.dry_run) == (1, 1, True)
+    assert drop_quarantined(log, why="test", dry_run=True).dropped == 1
+    assert log.position() == 0
+    assert log.quarantine().height == 1
+
+
+def test_another_commit_in_between_makes_a_release_look_again(
+    log: ObservationLog, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(batch(("a", at(13), 1.0), ("b", at(13), 5.0)))
+    clock.now = at(14)
+    plan, calls = module._planned, []
+
+    def interrupted(*args, **kwargs):
+        planned = plan(*args, **kwargs)
+        if not calls:
+            calls.append(1)
+            other = open_log(log.root, "weather", clock=clock)
+            release_quarantined(other, [0])  # somebody else releases one of the two
+        return planned
+
+    monkeypatch.setattr(module, "_planned", interrupted)
+    report = release_quarantined(log)
+    assert (report.chosen, report.rows) == (1, 1)
+    assert sorted(values(log)) == [("a", 13, 1.0), ("b", 13, 5.0)]
+
+
+def test_a_release_that_fails_leaves_everything_as_it_was(
+    log: ObservationLog, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append(batch(("a", at(13), 1.0)))
+    clock.now = at(14)
+
+    def full(self: LogTable, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogTable, "commit", full)
+        with pytest.raises(CommitError):
+            release_quarantined(log)
+    assert (values(log), log.quarantine().height) == ([], 1)
+    release_quarantined(log)
+    assert (values(log), log.quarantine().height) == ([("a", 13, 1.0)], 0)
+
+
+def test_dropped_rows_are_not_open_and_say_why(log: ObservationLog) -> None:
+    log.append(batch((None, at(10), 1.0), ("a", None, 2.0)))
+    report = drop_quarantined(log, reason="station", why="test messages")
+    assert str(report) == "weather: 1 rows dropped: test messages\n  1 were set aside: station is null"
+    assert log.quarantine()["reason"].to_list() == ["event_time is null"]
+    assert log.quarantine(all=True).select("log_sequence", "state", "decided_by", "why").rows() == [
+        (0, "dropped", 2, "test messages"),
+        (1, "open", None, None),
+    ]
+    assert drop_quarantined(log, reason="station", why="again").dropped == 0
+    log.compact(vacuum=True)
+    assert log.quarantine(all=True)["state"].to_list() == ["dropped", "open"]
+
+
+def test_a_drop_says_why(log: ObservationLog) -> None:
+    with pytest.raises(QuarantineError, match="why are the rows dropped"):
+        drop_quarantined(log, why=" ")
+
+
+def test_an_unknown_row_is_an_error(log: ObservationLog) -> None:
+    log.append(batch(("a", at(10), 1.0)))
+    with pytest.raises(QuarantineError, match="0 is not the log_sequence of a quarantined row"):
+        release_quarantined(log, [0])
+
+
+def test_what_is_the_logs_own_cannot_be_set(log: ObservationLog) -> None:
+    with pytest.raises(BatchError, match="'arrival_time' is the log's own and cannot be set"):
+        release_quarantined(log, changes={"arrival_time": "2026-01-01T00:00:00Z"})
+
+
+def test_an_erasure_reaches_rows_that_were_decided_on(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(13), 1.0), ("b", at(13), 2.0)))
+    clock.now = at(14)
+    release_quarantined(log, [0])
+    log.erase({"station": "a"})
+    assert values(log) == []
+    assert log.quarantine(all=True).select("station", "state").rows() == [("b", "open")]
+    release_quarantined(log)
+    assert values(log) == [("b", 13, 2.0)]
+
+
+def test_every_type_comes_back_as_it_was(tmp_path: Path, clock: Hands) -> None:
+    frame = pl.DataFrame(
+        {
+            "station": ["a"],
+            "event_time": [at(13)],
+            "level": pl.Series([3], dtype=pl.UInt8),
+            "big": pl.Series([2**63], dtype=pl.UInt64),
+            "ok": [True],
+            "day": [at(3).date()],
+            "seen": pl.Series([at(9)], dtype=pl.Datetime("us", "UTC")),
+            "local": [datetime(2026, 1, 5, 9)],  # noqa: DTZ001 - a wall clock time
+            "sky": pl.Series([[0.5, 0.25]], dtype=pl.Array(pl.Float32, 2)),
+            "tags": [["x", "y"]],
+            "raw": [b"\x00\xff"],
+            "where": [{"lat": 1.5, "lon": 2.5}],
+        }
+    )
+    log = create_log(tmp_path / "other", "weather", entities=["station"], clock=clock)
+    log.append(frame.with_columns(event_time=pl.lit(at(11))))
+    log.append(frame)
+    clock.now = at(14)
+    assert release_quarantined(log).rows == 1
+    first, second = log.scan(columns=frame.columns[2:]).sort("log_sequence").collect()[frame.columns].iter_rows()
+    assert first[2:] == second[2:]
