@@ -233,6 +233,9 @@ def _stamp(table: LogTable, batch: Batch, head: Head, attempt: Attempt) -> Stamp
     result = Stamped(
         rows, bad, instant, by_clock=batch.arrivals == "stamp" and instant is not None, clock_raised=raised
     )
+    if attempt.whole_state is not None:
+        present = [rows, *_set_apart(table, batch, rows)]
+        result.rows = _with_missing(result, table, attempt.whole_state, present)
     _settle(result, table, head, attempt)
     result.stamp_us = _greatest_stamp(result, table)
     return result
@@ -263,18 +266,28 @@ def _refuse_future(rows: pl.DataFrame, limit_us: int, table: LogTable) -> None:
         )
 
 
+def _set_apart(table: LogTable, batch: Batch, kept: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows of a batch that are not kept; their keys are known all the same."""
+    dtypes = {column.name: column.dtype for column in table.columns}
+    bad = pl.concat([batch.rows.join(kept, on=ROW, how="anti"), batch.bad.drop("reason")], how="diagonal_relaxed")
+    return [bad.with_columns(pl.col(name).cast(dtypes[name], strict=False) for name in bad.columns if name in dtypes)]
+
+
+def _with_missing(result: Stamped, table: LogTable, state: WholeState, present: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of a whole state after the retractions of what is missing there."""
+    key = table.definition.key_columns
+    gone = retract_missing(table, result.rows, pl.concat([part.select(key) for part in present]), state)
+    gone = gone.with_columns(
+        _at(result.stamp_us).alias("arrival_time"),
+        pl.lit(result.rows["received_time"].max(), INSTANT).alias("received_time"),
+        pl.lit("measured").alias("arrival_kind"),
+    )
+    return pl.concat([gone, result.rows])
+
+
 def _settle(result: Stamped, table: LogTable, head: Head, attempt: Attempt) -> None:
     """What the log already knows decides which rows are stored, which are added, and what they are."""
     definition = table.definition
-    if attempt.whole_state is not None:
-        gone = retract_missing(table, result.rows, attempt.whole_state)
-        now = result.rows["received_time"].max()
-        gone = gone.with_columns(
-            _at(result.stamp_us).alias("arrival_time"),
-            pl.lit(now, INSTANT).alias("received_time"),
-            pl.lit("measured").alias("arrival_kind"),
-        )
-        result.rows = pl.concat([gone, result.rows])
     if definition.drop_unchanged:
         refuse_between(table, result.rows, head)
     result.rows, result.skipped_measured = skip_known_history(table, result.rows)

@@ -113,12 +113,13 @@ def refuse_between(table: LogTable, rows: pl.DataFrame, head: Head) -> None:
         raise BackfillRefusedError(table.provider, clash.height, shown)
 
 
-def retract_missing(table: LogTable, rows: pl.DataFrame, state: WholeState) -> pl.DataFrame:
+def retract_missing(table: LogTable, rows: pl.DataFrame, present: pl.DataFrame, state: WholeState) -> pl.DataFrame:
     """The keys that live in the log and are not in a provider's whole state, as retractions.
 
     Args:
         table: The log.
-        rows: The whole state.
+        rows: The rows of the whole state that are kept, for their columns.
+        present: The keys of all its rows, also of those that were set aside.
         state: What belongs to it.
 
     Returns:
@@ -136,7 +137,7 @@ def retract_missing(table: LogTable, rows: pl.DataFrame, state: WholeState) -> p
     )
     if state.since_us is not None:
         alive = alive.filter(pl.col("event_time") > pl.lit(state.since_us, pl.Int64).cast(INSTANT))
-    there = table.logical_to_stored(rows).select(key).lazy()
+    there = table.logical_to_stored(present).select(key).lazy()
     gone = alive.select(wanted).join(there, on=key, how="anti", nulls_equal=True).collect()
     by_name = {column.name: column for column in table.columns}
     return gone.select(

@@ -1,3 +1,3 @@
 """One file per case; each has `TITLE` and `run(bench) -> Report`. Listed in the order in which they run."""
 
-CASES = ("latest", "windows", "training_set", "snapshot", "growth", "startup")
+CASES = ("latest", "windows", "training_set", "snapshot", "growth", "startup", "bulk_load")

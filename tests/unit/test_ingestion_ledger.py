@@ -375,3 +375,12 @@ def test_settings_of_a_provider_may_change_and_what_rows_are_by_may_not(log: Obs
         "provider 'mast': entities cannot be changed"
         "\n\nhint: what rows are by stays; make a new log for another key, and load the rows into it."
     )
+
+
+def test_a_row_of_a_whole_state_that_is_set_aside_is_not_gone(log: ObservationLog) -> None:
+    log.append(rows(("a", -10, 1.0), ("b", -10, 2.0), ("c", -10, 3.0)), poll=poll(), whole_state=WholeState())
+    broken = rows(("a", -10, 1.0), ("b", -10, 99.0))
+    report = log.append(broken, reasons=pl.Series([None, "too hot"]), poll=poll(), whole_state=WholeState())
+    # c is gone, b was sent but cannot be believed: it keeps the value that it had
+    assert (report.retracted, report.quarantined) == (1, 1)
+    assert state(log, at(1)) == [("a", at(-10), 1.0), ("b", at(-10), 2.0)]

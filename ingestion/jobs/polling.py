@@ -1,0 +1,346 @@
+"""One poll of one provider: fetch, parse, check, append, and tell the ledger, all in one commit.
+
+Whatever a provider sends ends in exactly one of three places: the log, the quarantine with its reason, or nowhere because
+the log has it already. What fails on the way is an outcome of the poll, not an exception.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import polars as pl
+from deltalake.exceptions import DeltaError
+
+from ingestion.checks import check_rows
+from ingestion.errors import BatchError, CommitError, IngestionError, PayloadError, SupersededError
+from ingestion.instants import Clock, duration_us, system_clock, to_us
+from ingestion.ledger import Part, Poll
+from ingestion.revisions import WholeState
+from ingestion.sources.base import Fetched, Payload, Source
+
+if TYPE_CHECKING:
+    from ingestion.checks import Checked
+    from ingestion.log import ObservationLog
+    from ingestion.providers import Provider
+    from ingestion.report import AppendReport
+
+Outcome = Literal["rows", "empty", "failed", "refused", "superseded"]
+BROKEN: Final = "__broken"
+_TURNS: Final = 5
+_STORE_WAITS: Final = (0.2, 1.0, 3.0)
+_SEEING: Final = frozenset({"files"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollReport:
+    """What one poll did.
+
+    Attributes:
+        provider: Whose.
+        outcome: As in the ledger; `superseded` if other jobs kept polling first, which is not recorded.
+        report: What the append did; `None` if nothing was to be stored.
+        error: What failed, without credentials.
+        flags: What the contract let pass and wants to be known.
+        more: The source has more at once.
+        bytes: How much was fetched.
+        started: When it began.
+        ended: When everything was in hand.
+        batch: The rows that were stored or set aside, for whoever watches distributions; `None` if there are none.
+    """
+
+    provider: str
+    outcome: Outcome
+    started: datetime
+    ended: datetime
+    report: AppendReport | None = None
+    error: str | None = None
+    flags: tuple[str, ...] = ()
+    more: bool = False
+    bytes: int = 0
+    batch: pl.DataFrame | None = None
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The rows of a poll, those that a contract sets aside marked, and what could not be read at all.
+
+    Attributes:
+        rows: Typed by the contract; `None` if there are none.
+        original: The same rows as they came.
+        reasons: Why a row is set aside, or null.
+        aside: Reason and payload of what could not be read, or was refused whole.
+        flags: What the contract let pass.
+    """
+
+    rows: pl.DataFrame | None
+    original: pl.DataFrame | None
+    reasons: pl.Series | None
+    aside: list[tuple[str, object]]
+    flags: tuple[str, ...]
+
+
+def poll_once(provider: Provider, log: ObservationLog, source: Source, *, clock: Clock = system_clock) -> PollReport:
+    """Poll a provider once.
+
+    Args:
+        provider: Its declaration.
+        log: Its log.
+        source: Its source.
+        clock: Something that tells now.
+
+    Returns:
+        What was done. A poll that fails is recorded as such, if the store takes it.
+    """
+    started = clock()
+    for _turn in range(_TURNS):
+        started = clock()
+        try:
+            return _poll(provider, log, source, clock, started)
+        except SupersededError:
+            continue
+        except (IngestionError, DeltaError, OSError) as error:
+            return _failed(provider, log, source, clock, started, error)
+    return PollReport(provider=provider.name, outcome="superseded", started=started, ended=clock())
+
+
+def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock, started: datetime) -> PollReport:
+    progress = log.progress(seen=source.kind in _SEEING)
+    fetched = source.fetch(progress, now=started)
+    ended = clock()
+    gathered = gather(provider, source, fetched.payloads)
+    size = sum(len(payload.content) for payload in fetched.payloads)
+    poll = Poll(
+        source=source.kind,
+        started=started,
+        ended=ended,
+        outcome="empty",
+        bytes=size,
+        version=fetched.version,
+        cursor=progress.cursor if fetched.cursor is None else fetched.cursor,
+        parts=_parts(source, fetched),
+        notes=gathered.flags,
+    )
+    state = _whole_state(provider, fetched, gathered, started)
+    report = _store(provider, log, gathered, poll, progress.after, state, clock)
+    outcome: Outcome = "rows" if report.rows else "refused" if report.quarantined and not report.unchanged else "empty"
+    return PollReport(
+        provider=provider.name,
+        outcome=outcome,
+        started=started,
+        ended=ended,
+        report=report,
+        error=gathered.aside[0][0] if gathered.aside else None,
+        flags=gathered.flags,
+        more=fetched.more,
+        bytes=size,
+        batch=gathered.rows,
+    )
+
+
+def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) -> Gathered:
+    """Parse and check what was fetched; nothing is decided by what the log holds.
+
+    Args:
+        provider: Whose contract it is.
+        source: What parses.
+        payloads: What was fetched.
+
+    Returns:
+        The rows, and what is to be set aside.
+    """
+    aside: list[tuple[str, object]] = []
+    flags: dict[str, None] = {}
+    checked: list[tuple[Checked, pl.DataFrame, Payload]] = []
+    for payload in payloads:
+        try:
+            frame = source.parse(payload)
+        except PayloadError as error:
+            aside.append((f"cannot be parsed: {error.problem}", kept_payload(payload.content)))
+            continue
+        if frame.is_empty():
+            continue
+        result, plain = checked_rows(frame, provider, payload.received_time)
+        flags.update(dict.fromkeys(str(flag) for flag in result.flags))
+        if result.refused is not None:
+            aside.append((f"{payload.label}: {result.refused}", kept_payload(payload.content)))
+        else:
+            checked.append((result, plain, payload))
+    checked, strange = _alike(checked)
+    aside += strange
+    if not checked:
+        return Gathered(None, None, None, aside, tuple(flags))
+    rows = pl.concat([result.frame for result, _, _ in checked], how="vertical_relaxed")
+    original = pl.concat([plain for _, plain, _ in checked], how="diagonal_relaxed")
+    none = pl.Series("reason", [], pl.String)
+    reasons = pl.concat(
+        [
+            none.extend_constant(None, result.frame.height)
+            if result.reasons is None
+            else result.reasons.rename("reason")
+            for result, _, _ in checked
+        ]
+    )
+    return Gathered(rows, original, reasons, aside, tuple(flags))
+
+
+def checked_rows(frame: pl.DataFrame, provider: Provider, received: datetime) -> tuple[Checked, pl.DataFrame]:
+    """Rows against a contract, those that a parser could not read marked, with the instant at which they were in hand.
+
+    Args:
+        frame: What a parser gave, perhaps with the column `__broken`.
+        provider: Whose contract it is.
+        received: When the rows were in hand; rows that say so themselves keep theirs.
+
+    Returns:
+        What the contract says of them, and the rows as they came.
+    """
+    broken = frame[BROKEN] if BROKEN in frame.columns else None
+    plain = frame.drop(BROKEN, strict=False)
+    result = check_rows(plain, provider.contract, provider.definition())
+    if broken is not None and broken.null_count() < broken.len():
+        first = result.reasons if result.reasons is not None else pl.Series([None], dtype=pl.String)
+        result = replace(
+            result,
+            reasons=pl.select(pl.coalesce(pl.lit("cannot be read: ") + pl.lit(broken), pl.lit(first))).to_series(),
+        )
+    if "received_time" not in result.frame.columns:
+        stamp = pl.lit(to_us(received), pl.Int64).cast(pl.Datetime("us", "UTC")).alias("received_time")
+        result = replace(result, frame=result.frame.with_columns(stamp))
+    return result, plain
+
+
+def kept_payload(content: bytes) -> object:
+    r"""A payload for the quarantine, whole: text, or an object that says how the bytes are written.
+
+    Example:
+        >>> kept_payload(b"a,b"), kept_payload(b"\xff\xfe")
+        ('a,b', {'encoding': 'base64', 'content': '//4='})
+    """
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "content": base64.b64encode(content).decode()}
+
+
+def _alike(
+    checked: list[tuple[Checked, pl.DataFrame, Payload]],
+) -> tuple[list[tuple[Checked, pl.DataFrame, Payload]], list[tuple[str, object]]]:
+    """Payloads with the columns of the first; of others nobody can tell what is absent and what is null."""
+    if not checked:
+        return [], []
+    wanted = checked[0][0].frame.columns
+    kept, strange = [], []
+    for result, plain, payload in checked:
+        if set(result.frame.columns) == set(wanted):
+            kept.append((replace(result, frame=result.frame.select(wanted)), plain, payload))
+        else:
+            odd = sorted(set(result.frame.columns) ^ set(wanted))
+            text = f"{payload.label}: other columns than {checked[0][2].label}: {', '.join(odd)}"
+            strange.append((text, kept_payload(payload.content)))
+    return kept, strange
+
+
+def _parts(source: Source, fetched: Fetched) -> tuple[Part, ...]:
+    if source.kind not in _SEEING:
+        return ()
+    return tuple(
+        Part(label=payload.label, version=payload.version, bytes=len(payload.content)) for payload in fetched.payloads
+    )
+
+
+def _whole_state(provider: Provider, fetched: Fetched, gathered: Gathered, started: datetime) -> WholeState | None:
+    """What a whole state is compared with; `None` if there is nothing to compare, or not all of it could be read.
+
+    Raises:
+        PayloadError: If the state is empty: more likely a fault than the end of everything.
+    """
+    if provider.state != "whole" or not fetched.payloads or gathered.aside:
+        return None
+    if gathered.rows is None:
+        label = fetched.payloads[0].label
+        raise PayloadError(
+            provider.name, label, "the whole state is empty", "nothing was retracted; look at the source."
+        )
+    if provider.window is None:
+        return WholeState()
+    told = fetched.state_time or started
+    return WholeState(since_us=to_us(told - timedelta(microseconds=duration_us(provider.window, "window"))))
+
+
+def _store(
+    provider: Provider,
+    log: ObservationLog,
+    gathered: Gathered,
+    poll: Poll,
+    after: int,
+    state: WholeState | None,
+    clock: Clock,
+) -> AppendReport:
+    batch_id = f"poll-{uuid.uuid4().hex}"
+    refused = replace(poll, outcome="refused")
+
+    def nothing(aside: list[tuple[str, object]]) -> AppendReport:
+        return log.record_poll(refused if aside else poll, after=after, batch_id=batch_id, aside=aside, clock=clock)
+
+    if gathered.rows is None:
+        return _patiently(lambda: nothing(gathered.aside))
+    rows = gathered.rows
+    try:
+        return _patiently(
+            lambda: log.append(
+                rows,
+                batch_id=batch_id,
+                arrivals="stamp",
+                poll=replace(poll, outcome="rows"),
+                after=after,
+                whole_state=state,
+                reasons=gathered.reasons,
+                original=gathered.original,
+                aside=gathered.aside,
+                evolve=provider.contract.on_new_column == "add",
+                clock=clock,
+            )
+        )
+    except BatchError as error:
+        plain = gathered.original if gathered.original is not None else rows
+        kept: list[tuple[str, object]] = [(error.problem, row) for row in _plain_rows(plain)]
+        return _patiently(lambda: nothing([*gathered.aside, *kept]))
+
+
+def _plain_rows(frame: pl.DataFrame) -> list[Any]:
+    from ingestion.batch import payloads
+
+    return list(payloads(frame, pl.int_range(frame.height, eager=True)).str.json_decode(infer_schema_length=None))
+
+
+def _patiently(commit: Callable[[], AppendReport]) -> AppendReport:
+    """Try a commit again where the store failed; the batch id makes sure that it is made once.
+
+    Raises:
+        CommitError: If the store keeps failing.
+        OSError: The same.
+    """
+    for wait in _STORE_WAITS:
+        try:
+            return commit()
+        except (CommitError, OSError):
+            time.sleep(wait)
+    return commit()
+
+
+def _failed(
+    provider: Provider, log: ObservationLog, source: Source, clock: Clock, started: datetime, error: Exception
+) -> PollReport:
+    problem = error.problem if isinstance(error, IngestionError) else f"{type(error).__name__}: {error}"
+    ended = clock()
+    poll = Poll(source=source.kind, started=started, ended=ended, outcome="failed", error=problem)
+    with contextlib.suppress(CommitError, DeltaError, OSError):
+        log.record_poll(poll, clock=clock)
+    return PollReport(provider=provider.name, outcome="failed", started=started, ended=ended, error=problem)
