@@ -208,9 +208,9 @@ class ObservationLog:
             all: Also those that were released or dropped.
 
         Returns:
-            Entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row` (in its batch, from 0), `payload` (the row
-            as it was handed over: JSON, or text of which nothing could be read), `state` (`open`, `released`, `dropped`),
-            `decided_by` (the `log_sequence` of the record that says so), `why` (of dropped rows).
+            Entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row` (in its batch, from 0), `payload` (what was
+            handed over), `form` (what that is: a `row` as JSON, or the `text` or base64 `bytes` of a whole that gave no rows),
+            `state` (`open`, `released`, `dropped`), `decided_by` (the `log_sequence` of the record that says so), `why`.
         """
         self._table.refresh()
         return quarantined(self._table, decided=all)

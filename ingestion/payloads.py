@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
@@ -25,16 +26,16 @@ def rows_of(
     *,
     changes: Mapping[str, Any],
     rename: Mapping[str, str],
-    parse: Callable[[str], pl.DataFrame] | None,
+    parse: Callable[[bytes], pl.DataFrame] | None,
 ) -> tuple[list[pl.DataFrame], dict[int, str], list[int], list[int]]:
     """The rows in quarantined payloads.
 
     Args:
         table: The log, whose columns give the types.
-        picked: `log_sequence`, `reason` and `payload` of quarantined rows.
+        picked: `log_sequence`, `reason`, `payload` and `form` of quarantined rows.
         changes: Columns to set in all rows; text is read as the column's type.
         rename: Names in the payload to names in the log.
-        parse: Reads payloads that are text of which nothing could be read.
+        parse: Reads payloads that gave no rows when they came.
 
     Returns:
         The rows as frames, in each those that have the same columns, with the `log_sequence` of their payload as
@@ -49,24 +50,26 @@ def rows_of(
     types = _types(table)
     held: dict[int, str] = {}
     plain: list[tuple[int, dict[str, Any]]] = []
-    texts: list[tuple[int, str]] = []
-    for sequence, payload, reason in picked.select("log_sequence", "payload", "reason").iter_rows():
-        row = _object(payload)
-        if row is None and parse is None:
-            held[sequence] = f"{reason}; name the providers' declaration, so that it can be parsed again"
-        elif row is None:
-            texts.append((sequence, payload))
-        else:
+    whole: list[tuple[int, bytes]] = []
+    for sequence, payload, form, reason in picked.select("log_sequence", "payload", "form", "reason").iter_rows():
+        row = json.loads(payload) if form != "text" else payload
+        if form == "row" and not isinstance(row, dict):
+            held[sequence] = "the payload is not a row"
+        elif form == "row":
             plain.append((sequence, {rename.get(name, name): value for name, value in row.items()}))
+        elif parse is None:
+            held[sequence] = f"{reason}; name the providers' declaration, so that it can be parsed again"
+        else:
+            whole.append((sequence, base64.b64decode(row["content"]) if form == "bytes" else payload.encode()))
     alike: dict[frozenset[str], list[tuple[int, dict[str, Any]]]] = {}
     for sequence, row in plain:  # a column that a row lacks is not null: rows with other columns are other frames
         alike.setdefault(frozenset(row), []).append((sequence, row))
     parts = [_typed(rows, types, changes, held) for rows in alike.values()]
     emptied = []
-    for sequence, text in texts:
-        assert parse is not None  # noqa: S101 - else there are no texts
+    for sequence, content in whole:
+        assert parse is not None  # noqa: S101 - else these are held
         try:
-            frame = parse(text)
+            frame = parse(content)
         except IngestionError as error:
             held[sequence] = error.problem
             continue
@@ -76,7 +79,7 @@ def rows_of(
         fixed = [_constant(name, value, types) for name, value in changes.items()]
         renamed = frame.rename({name: ours for name, ours in rename.items() if name in frame.columns})
         parts.append(renamed.with_columns(*fixed, pl.lit(sequence, pl.Int64).alias(SEQUENCE)))
-    return [part for part in parts if part.height], held, [sequence for sequence, _text in texts], emptied
+    return [part for part in parts if part.height], held, [sequence for sequence, _ in whole], emptied
 
 
 def _check_names(table: LogTable, changes: Mapping[str, Any], rename: Mapping[str, str]) -> None:
@@ -92,15 +95,6 @@ def _types(table: LogTable) -> dict[str, pl.DataType]:
     own = {column.name: column.dtype for column in table.columns}
     former = {alias: column.dtype for column in table.columns for alias in column.aliases}
     return {**former, **own, **{name: dtype for name, dtype in SYSTEM_COLUMNS.items() if name not in own}}
-
-
-def _object(payload: str | None) -> dict[str, Any] | None:
-    """A payload as a row, if it is one."""
-    try:
-        row = json.loads(payload or "")
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _typed(

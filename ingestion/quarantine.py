@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 Check = Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.Series | None]]
 """Rows against a contract: the rows in its types, and per row why it breaks it, or null; `None` if none does."""
-Parse = Callable[[str], pl.DataFrame]
-"""The rows in a payload that could not be parsed when it came."""
+Parse = Callable[[bytes], pl.DataFrame]
+"""The rows in a payload that could not be parsed, or was refused whole, when it came."""
 
 _SHOWN = 5
 
@@ -129,9 +129,10 @@ def quarantined(table: LogTable, *, decided: bool = False) -> pl.DataFrame:
         decided: Also those that were released or dropped.
 
     Returns:
-        Entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row` (in its batch, from 0), `payload` (the row
-        as it came: JSON, or text of which nothing could be read), `state` (`open`, `released`, `dropped`), `decided_by`
-        (the `log_sequence` of the record that says so), `why` (of dropped rows). In order of `log_sequence`.
+        Entities, `received_time`, `batch_id`, `log_sequence`, `reason`, `row` (in its batch, from 0), `payload` (what came),
+        `form` (what the payload is: a `row` as JSON, or the `text` or base64 `bytes` of a whole that gave no rows), `state`
+        (`open`, `released`, `dropped`), `decided_by` (the `log_sequence` of the record that says so), `why` (of dropped
+        rows). In order of `log_sequence`.
     """
     frame = records(table, QUARANTINED).sort("log_sequence").collect()
     detail = pl.col("record_detail")
@@ -143,11 +144,19 @@ def quarantined(table: LogTable, *, decided: bool = False) -> pl.DataFrame:
         detail.str.json_path_match("$.reason").alias("reason"),
         detail.str.json_path_match("$.row").cast(pl.Int64).alias("row"),
         detail.str.json_path_match("$.payload").alias("payload"),
+        _form(detail).alias("form"),
     )
     known = rows.join(_decisions(table), on="log_sequence", how="left", maintain_order="left").with_columns(
         pl.col("state").fill_null("open")
     )
     return known if decided else known.filter(pl.col("state") == "open")
+
+
+def _form(detail: pl.Expr) -> pl.Expr:
+    """What a payload is; a quote inside of JSON's text is never bare, so the key can be looked for as text."""
+    encoded = detail.str.contains('"payload": {"encoding": "base64", "content": "', literal=True)
+    written = detail.str.contains('"payload": "', literal=True)
+    return pl.when(written).then(pl.lit("text")).when(encoded).then(pl.lit("bytes")).otherwise(pl.lit("row"))
 
 
 def _decisions(table: LogTable) -> pl.DataFrame:

@@ -24,7 +24,7 @@ from ingestion.errors import (
     SchemaChangeError,
     UnknownArrivalError,
 )
-from serving import cli_dataset, cli_leakage, cli_log, cli_quickstart, cli_upkeep
+from serving import cli_dataset, cli_leakage, cli_log, cli_quarantine, cli_quickstart, cli_upkeep
 from serving.errors import MissingExtraError, NoLogsError, ServingError
 from serving.files import is_about_storage
 from serving.render import complain, say
@@ -48,6 +48,7 @@ app = typer.Typer(
 cli_log.app.command()(cli_upkeep.compact)
 cli_log.app.command()(cli_upkeep.erase)
 app.add_typer(cli_log.app, name="log")
+app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_dataset.app, name="dataset")
 app.command("leak-report")(cli_leakage.leak_report)
 app.command("quickstart")(cli_quickstart.quickstart)

@@ -26,6 +26,7 @@ from ingestion import quarantine as module
 from ingestion.append import Attempt, append_batch
 from ingestion.batch import payloads, prepare_batch
 from ingestion.table import LogTable
+from serving.cli import run
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -223,8 +224,8 @@ def test_payloads_that_could_not_be_parsed_are_parsed_again(log: ObservationLog)
         "cannot be parsed: no comma; name the providers' declaration, so that it can be parsed again": 1
     }
 
-    def parse(payload: str) -> pl.DataFrame:
-        assert payload == text
+    def parse(payload: bytes) -> pl.DataFrame:
+        assert payload == text.encode()
         return batch(("a", at(10), 1.5), (None, at(10), 2.5))
 
     report = release_quarantined(log, parse=parse)
@@ -359,3 +360,41 @@ def test_every_type_comes_back_as_it_was(tmp_path: Path, clock: Hands) -> None:
     assert release_quarantined(log).rows == 1
     first, second = log.scan(columns=frame.columns[2:]).sort("log_sequence").collect()[frame.columns].iter_rows()
     assert first[2:] == second[2:]
+
+
+def command(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = run(["quarantine", *words])
+    return code, capsys.readouterr().out
+
+
+def test_the_commands_list_show_release_and_drop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = create_log(tmp_path, "weather", entities=["station"])
+    log.append(batch((None, at(10), 1.0), ("a", None, 2.0)))
+    root = str(tmp_path)
+    code, out = command("list", root, "--json", capsys=capsys)
+    assert code == 0
+    assert [(row["provider"], row["reason"], row["rows"]) for row in json.loads(out)] == [
+        ("weather", "station is null", 1),
+        ("weather", "event_time is null", 1),
+    ]
+    code, out = command("show", root, "weather", "0", "--json", capsys=capsys)
+    assert json.loads(out)[0]["payload"]["temp"] == 1.0
+    code, out = command("release", root, "weather", "--all", "--dry-run", capsys=capsys)
+    assert (code, out.splitlines()[0]) == (1, "weather: 0 of 2 rows would be released")
+    code, out = command("release", root, "weather", "0", "--set", "station=b", "--json", capsys=capsys)
+    assert (code, json.loads(out)["rows"]) == (0, 1)
+    code, out = command("drop", root, "weather", "--all", "--why", "no time of day", capsys=capsys)
+    assert (code, out.splitlines()[0]) == (0, "weather: 1 rows dropped: no time of day")
+    assert values(log) == [("b", 10, 1.0)]
+    code, out = command("list", root, capsys=capsys)
+    assert (code, out) == (0, "(nothing)\n")
+
+
+def test_the_commands_refuse_what_means_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create_log(tmp_path, "weather", entities=["station"])
+    root = str(tmp_path)
+    assert command("release", root, "weather", capsys=capsys)[0] == 2
+    assert command("release", root, "weather", "--all", "--set", "station", capsys=capsys)[0] == 2
+    assert command("drop", root, "weather", "7", "--why", "x", capsys=capsys)[0] == 2
+    assert command("drop", root, "weather", "--all", capsys=capsys)[0] == 2
+    assert command("show", root, "wether", capsys=capsys)[0] == 3
