@@ -1,3 +1,28 @@
-"""Rows that were pushed: durable before the answer, in the log about a second later."""
+"""Received rows on their way into the logs: durable before they are answered, stored once."""
 
-__all__: list[str] = []
+from ingestion.spool.flush import Flushed, Flusher, Sink, batch_name, place_in
+from ingestion.spool.frames import Header, Record
+from ingestion.spool.keys import KeyLimits
+from ingestion.spool.sink import LogSink, StoreReport, layout_of
+from ingestion.spool.wal import Damage, Receipt, Spool, SpoolLimits, Usage
+
+__all__ = [
+    # the write-ahead segments
+    "Spool",
+    "SpoolLimits",
+    "KeyLimits",
+    "Header",
+    "Record",
+    "Receipt",
+    "Usage",
+    "Damage",
+    # into the logs
+    "Flusher",
+    "Flushed",
+    "Sink",
+    "LogSink",
+    "StoreReport",
+    "batch_name",
+    "place_in",
+    "layout_of",
+]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ _MARK = struct.Struct("<I")
 _PREFIX = struct.Struct("<4sIII")
 _NUMBERS = struct.Struct("<III")
 _LENGTHS = struct.Struct("<II")
-Form = Literal["ndjson", "arrow", "raw"]
+Form = Literal["ndjson", "document", "raw", "group"]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,7 +34,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: The kind of source: `push`, `nats`, `mqtt`, ...
         received_us: When they were in hand.
         rows: How many.
-        form: Of the content: rows as lines of JSON, Arrow IPC, or `raw`: bytes that could not be read as rows.
+        form: Of the content: `ndjson`, rows as lines of JSON; `document`, bytes that the provider's layout reads; `raw`, bytes
+            that cannot be read; `group`, further records that are kept or lost together.
+        media_type: Of a document.
         key: An idempotency key.
         digest: Of the content as it was sent, for the key.
         offset: The place in the broker's stream.
@@ -47,6 +50,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_us: int
     rows: int
     form: Form = "ndjson"
+    media_type: str = ""
     key: str | None = None
     digest: str = ""
     offset: int | None = None
@@ -86,8 +90,33 @@ class Scanned:
     tail_is_whole: bool
 
 
+_encode_group = msgspec.msgpack.Encoder().encode
+_decode_group = msgspec.msgpack.Decoder(list[Record]).decode
 _encode_header = msgspec.json.Encoder().encode
 _decode_header = msgspec.json.Decoder(Header).decode
+
+
+def grouped(records: Sequence[Record]) -> Record:
+    """Records of one provider as one, so that a crash keeps all of them or none.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not records:
+        raise ValueError("a group without records")
+    if len(records) == 1:
+        return records[0]
+    first = records[0].header
+    rows = sum(record.header.rows for record in records)
+    header = Header(
+        provider=first.provider, source=first.source, received_us=first.received_us, rows=rows, form="group"
+    )
+    return Record(header, _encode_group(records))
+
+
+def members(record: Record) -> list[Record]:
+    """The records in a group; of another record, itself."""
+    return _decode_group(record.payload) if record.header.form == "group" else [record]
 
 
 def mark_of(segment: str) -> bytes:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import secrets
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,7 +22,7 @@ from typing import NamedTuple
 from ingestion.errors import KeyReusedError, SpoolError, SpoolFullError, SpoolLockedError, SpoolWriteError
 from ingestion.instants import Clock, system_clock, to_us
 from ingestion.spool.disk import Disk
-from ingestion.spool.frames import HEAD, MARK_BYTES, Record, encode, mark_of, scan
+from ingestion.spool.frames import HEAD, MARK_BYTES, Record, encode, grouped, mark_of, members, scan
 from ingestion.spool.keys import Answer, Entry, KeyJournal, KeyLimits, scope_of
 
 _SUFFIX = ".wal"
@@ -103,20 +104,23 @@ class _Segment:
     entries: list[Entry] = field(default_factory=list)
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def take(self, record: Record, size: int) -> Entry | None:
-        """Count a record that is in the file; returns its key."""
-        header = record.header
+    def take(self, records: Sequence[Record], size: int) -> list[Entry]:
+        """Count records that are in the file; returns their keys."""
         self.size += size
+        known = len(self.entries)
+        for record in records:
+            self._count(record)
+        return self.entries[known:]
+
+    def _count(self, record: Record) -> None:
+        header = record.header
         self.records += 1
         self.oldest_us = min(self.oldest_us or header.received_us, header.received_us)
         if header.place is not None:
             self.places[header.provider] = max(self.places.get(header.provider, (0, 0)), header.place)
-        if header.key is None:
-            return None
-        answer = Answer(header.digest, header.rows, self.name, header.received_us)
-        entry = Entry(scope_of(header.source, header.provider), header.key, answer)
-        self.entries.append(entry)
-        return entry
+        if header.key is not None:
+            answer = Answer(header.digest, header.rows, self.name, header.received_us)
+            self.entries.append(Entry(scope_of(header.source, header.provider), header.key, answer))
 
 
 @dataclass(slots=True)
@@ -124,8 +128,13 @@ class _Waiting:
     """A record on its way to the disk, or (without one) the wish to seal."""
 
     future: Future[Receipt]
-    record: Record | None = None
+    records: Sequence[Record] = ()
     frame: bytes = b""
+
+    def receipt(self, segment: str) -> Receipt:
+        """What is answered once it is durable."""
+        rows = sum(record.header.rows for record in self.records)
+        return Receipt(segment, rows, self.records[0].header.received_us)
 
 
 class Spool:
@@ -203,22 +212,37 @@ class Spool:
             KeyReusedError: If the key came before with other content.
             SpoolError: If the spool is closed.
         """
-        header, frame = record.header, encode(record)
+        header = record.header
+        if header.key is None:
+            return self._hand_over([record], encode(record))
+        scope, frame = scope_of(header.source, header.provider), encode(record)
+        with self._lock:
+            known = None if fresh else self._known(scope, header.key, record)
+            if known is not None:
+                return known
+            future = self._hand_over([record], frame)
+            self._in_flight[scope, header.key] = header.digest, future
+        return future
+
+    def put_all(self, records: Sequence[Record]) -> Future[Receipt]:
+        """Hand over records of one provider that are kept or lost together, in their order; their keys are not looked at.
+
+        Raises:
+            SpoolFullError: If as much waits as may wait.
+            SpoolError: If the spool is closed.
+        """
+        return self._hand_over(records, encode(grouped(records)))
+
+    def _hand_over(self, records: Sequence[Record], frame: bytes) -> Future[Receipt]:
         size = len(frame) + MARK_BYTES
+        item = _Waiting(_running(), records, frame)
         with self._lock:
             if self._closing:
                 raise SpoolError(f"the spool {str(self.folder)!r} is closed")
-            if header.key is not None and not fresh:
-                known = self._known(scope_of(header.source, header.provider), header.key, record)
-                if known is not None:
-                    return known
-            if self._bytes + size > self.limits.bytes or self._records >= self.limits.records:
+            if self._bytes + size > self.limits.bytes or self._records + len(records) > self.limits.records:
                 raise SpoolFullError(str(self.folder), f"{self._records:,} records of {self._bytes:,} bytes")
-            item = _Waiting(Future(), record, frame)
-            if header.key is not None:
-                self._in_flight[scope_of(header.source, header.provider), header.key] = header.digest, item.future
             self._bytes += size
-            self._records += 1
+            self._records += len(records)
             self._waiting.append(item)
             self._lock.notify_all()
         return item.future
@@ -279,7 +303,7 @@ class Spool:
         found = scan(content, mark_of(segment))
         for start, end in [*found.gaps, *([found.tail] if found.tail else [])]:
             self._keep_aside(segment, content, start, end)
-        return found.records
+        return [inner for record in found.records for inner in members(record)]
 
     def retire(self, segment: str) -> None:
         """Delete a segment whose records are all in the logs; its keys are kept.
@@ -339,7 +363,7 @@ class Spool:
         group: list[_Waiting] = []
         size = 0
         for item in items:
-            if item.record is None:
+            if not item.records:
                 self._write_group(group)
                 self._seal_active()
                 item.future.set_result(Receipt("", 0, 0))
@@ -362,20 +386,13 @@ class Spool:
         except OSError as error:
             self._give_up(group, error)
             return
-        receipts = []
         with self._lock:
             for item in group:
-                record = item.record
-                if record is None:
-                    continue
-                entry = active.take(record, MARK_BYTES + len(item.frame))
-                if entry is not None:
+                for entry in active.take(item.records, MARK_BYTES + len(item.frame)):
                     self._keys.remember(entry)
-                    self._leave_flight(entry.scope, entry.key, item)
-                receipts.append((item, Receipt(active.name, record.header.rows, record.header.received_us)))
-        for item, receipt in receipts:
-            if item.future.set_running_or_notify_cancel():
-                item.future.set_result(receipt)
+                self._leave_flight(item)
+        for item in group:
+            item.future.set_result(item.receipt(active.name))
         if active.size >= self.limits.segment_bytes:
             self._seal_active()
 
@@ -392,18 +409,19 @@ class Spool:
         with self._lock:
             for item in group:
                 self._bytes -= len(item.frame) + MARK_BYTES
-                self._records -= 1
-                if item.record is not None and item.record.header.key is not None:
-                    header = item.record.header
-                    self._leave_flight(scope_of(header.source, header.provider), item.record.header.key or "", item)
+                self._records -= len(item.records)
+                self._leave_flight(item)
         for item in group:
-            if item.future.set_running_or_notify_cancel():
-                item.future.set_exception(SpoolWriteError(str(self.folder), error))
+            item.future.set_exception(SpoolWriteError(str(self.folder), error))
 
-    def _leave_flight(self, scope: str, key: str, item: _Waiting) -> None:
-        running = self._in_flight.get((scope, key))
+    def _leave_flight(self, item: _Waiting) -> None:
+        header = item.records[0].header
+        if header.key is None:
+            return
+        flight = scope_of(header.source, header.provider), header.key
+        running = self._in_flight.get(flight)
         if running is not None and running[1] is item.future:
-            del self._in_flight[scope, key]
+            del self._in_flight[flight]
 
     def _open_segment(self) -> _Segment:
         """A new segment. Its name was never used before, in no folder: batches are named after it."""
@@ -464,8 +482,7 @@ class Spool:
                 continue
             segment = _Segment(name, mark_of(name), found.end)
             for record in found.records:
-                entry = segment.take(record, 0)
-                if entry is not None:
+                for entry in segment.take(members(record), 0):
                     self._keys.remember(entry)
             self._sealed[name] = segment
             self._bytes += segment.size - len(HEAD)
@@ -484,6 +501,13 @@ class Spool:
 
     def _path(self, segment: str) -> Path:
         return self.folder / f"{segment}{_SUFFIX}"
+
+
+def _running() -> Future[Receipt]:
+    """A future that cannot be cancelled: several senders may wait for it."""
+    future: Future[Receipt] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 def age_of(usage: Usage, clock: Clock) -> timedelta:
