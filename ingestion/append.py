@@ -7,6 +7,7 @@ known) is decided on the version that the commit is made on. A lost race decides
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -36,7 +37,7 @@ from ingestion.revisions import (
     skip_known_history,
 )
 from ingestion.schema import INSTANT, SYSTEM_COLUMNS
-from ingestion.table import Head, LogTable, LostRaceError
+from ingestion.table import Head, LogTable, LostRaceError, batch_marker, stream_marker
 
 ROWS_PER_FILE = 1_000_000
 _NOW_LIMIT_HINT = "give the clock that they were stamped by (clock=...), or load them as a forecast or with delay=."
@@ -53,6 +54,8 @@ class Attempt:
         aside: Payloads of which nothing could be read, with the reason.
         records: Further records: kind and JSON.
         head: The next `log_sequence` that the batch was made for; `None` takes any.
+        stream: The batch's place in a sequence of batches: the sequence's name and a number that only grows. A log that has
+            got as far has the batch, and remembers one number per sequence instead of every batch id.
     """
 
     poll: Poll | None = None
@@ -61,6 +64,7 @@ class Attempt:
     aside: tuple[tuple[str, object], ...] = ()
     records: tuple[tuple[str, str], ...] = ()
     head: int | None = None
+    stream: tuple[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -119,7 +123,7 @@ def append_batch(
         written: list[AddAction] = []
         with table.commit_lock():
             table.refresh()
-            if table.batch_end(batch_id) is not None:
+            if _is_in(table, batch_id, together):
                 return _already(table, batch, batch_id)
             if _changes_columns(table, batch):
                 continue
@@ -134,11 +138,11 @@ def append_batch(
                     next_sequence=end,
                     stamp_us=stamped.stamp_us,
                     by_clock=stamped.by_clock and table.clock is system_clock,
-                    batch_id=batch_id,
+                    marker=_marker(batch_id, together, end),
                     poll_record=poll_record,
                 )
             except (LostRaceError, DeltaError, OSError) as error:
-                outcome = _after_failure(table, batch_id, written, error)
+                outcome = _after_failure(table, written, error, there=lambda: _is_in(table, batch_id, together))
                 if outcome == "again" and tries < ATTEMPTS:
                     continue
                 if outcome == "theirs":
@@ -151,8 +155,25 @@ def append_batch(
     raise CommitError(table.provider, ATTEMPTS, "the columns kept changing")
 
 
+def _marker(batch_id: str, attempt: Attempt, end: int) -> tuple[str, int] | None:
+    """What tells later that the batch is in: its place in a stream, or its id.
+
+    A poll that goes on after another needs nothing: once it is in, that other one is no longer the last.
+    """
+    if attempt.stream is not None:
+        return stream_marker(attempt.stream[0]), attempt.stream[1]
+    return None if attempt.after is not None else (batch_marker(batch_id), end)
+
+
+def _is_in(table: LogTable, batch_id: str, attempt: Attempt) -> bool:
+    if attempt.stream is not None:
+        last = table.marked(stream_marker(attempt.stream[0]))
+        return last is not None and last >= attempt.stream[1]
+    return table.marked(batch_marker(batch_id)) is not None
+
+
 def _after_failure(
-    table: LogTable, batch_id: str, written: list[AddAction], error: Exception
+    table: LogTable, written: list[AddAction], error: Exception, *, there: Callable[[], bool]
 ) -> Literal["ours", "theirs", "again", "unknown"]:
     """What became of a commit that failed or whose answer was lost.
 
@@ -162,12 +183,12 @@ def _after_failure(
     alive = set(table.files()["path"])
     if any(action.path in alive for action in written):
         return "ours"
-    there = table.batch_end(batch_id) is not None
-    if not (there or isinstance(error, LostRaceError)):
+    theirs = there()
+    if not (theirs or isinstance(error, LostRaceError)):
         return "unknown"
     for action in written:
         table.location.remove(action.path)
-    return "theirs" if there else "again"
+    return "theirs" if theirs else "again"
 
 
 def _own_names(table: LogTable, batch: Batch) -> list[str]:

@@ -258,6 +258,7 @@ class ObservationLog:
         after: int | None = None,
         batch_id: str | None = None,
         aside: Sequence[tuple[str, object]] = (),
+        stream: tuple[str, int] | None = None,
         clock: Clock | None = None,
     ) -> AppendReport:
         """Keep an attempt that brought no row: an empty one, a failed one, one of which nothing could be read.
@@ -267,13 +268,14 @@ class ObservationLog:
             after: Refuse if another poll was recorded after this `log_sequence`; `None` does not look.
             batch_id: The same id twice records once.
             aside: Reason and payload of what could not be read; it goes to the quarantine.
+            stream: Instead of a batch id: a sequence of batches by name, and this one's number in it.
             clock: Something that tells now, instead of the log's own clock.
 
         Raises:
             CommitError: If other commits kept coming first, or the store failed.
             SupersededError: If another poll was recorded after `after`.
         """
-        attempt = Attempt(poll=poll, after=after, aside=tuple(aside))
+        attempt = Attempt(poll=poll, after=after, aside=tuple(aside), stream=stream)
         with self._clock(clock):
             return append_nothing(self._table, batch_id or uuid.uuid4().hex, attempt)
 
@@ -297,6 +299,7 @@ class ObservationLog:
         original: pl.DataFrame | None = None,
         aside: Sequence[tuple[str, object]] = (),
         extra_records: Sequence[tuple[str, str]] = (),
+        stream: tuple[str, int] | None = None,
     ) -> AppendReport:
         """Append rows once, as one batch that becomes visible at one instant.
 
@@ -321,6 +324,7 @@ class ObservationLog:
             original: The rows as they came, for the quarantine, if a contract changed them; same rows, same order.
             aside: Reason and payload of what could not be read; it goes to the quarantine.
             extra_records: Further records of the log in the same commit: kind and JSON.
+            stream: Instead of a batch id: a sequence of batches by name, and this one's number in it, which only grows.
 
         Returns:
             What was appended, skipped, quarantined; the position and the arrival.
@@ -341,7 +345,12 @@ class ObservationLog:
             original=original,
         )
         attempt = Attempt(
-            poll=poll, after=after, whole_state=whole_state, aside=tuple(aside), records=tuple(extra_records)
+            poll=poll,
+            after=after,
+            whole_state=whole_state,
+            aside=tuple(aside),
+            records=tuple(extra_records),
+            stream=stream,
         )
         with self._clock(clock):
             return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve, attempt=attempt)

@@ -116,9 +116,9 @@ class LogTable:
             self._head = (self.version, head)
         return self._head[1]
 
-    def batch_end(self, batch_id: str) -> int | None:
-        """The `log_sequence` after a batch's last row; `None` if that batch is not in the log."""
-        return self.delta.transaction_version(batch_marker(batch_id))
+    def marked(self, marker: str) -> int | None:
+        """The number that was committed with a marker: of a batch, or of a stream of batches; `None` if there is none."""
+        return self.delta.transaction_version(marker)
 
     def last_poll_record(self) -> int:
         """The `log_sequence` of the poll that the next one goes on after; -1 before the first."""
@@ -191,7 +191,7 @@ class LogTable:
         next_sequence: int | None = None,
         stamp_us: int | None = None,
         by_clock: bool = False,
-        batch_id: str | None = None,
+        marker: tuple[str, int] | None = None,
         poll_record: int | None = None,
     ) -> None:
         """Make the very next version of the table out of some files.
@@ -202,7 +202,7 @@ class LogTable:
             next_sequence: The head's new `next_sequence`, if rows were added.
             stamp_us: The head's new greatest stamp.
             by_clock: Whether that stamp is the system clock's, to be compared with the instant of this commit.
-            batch_id: The batch that these rows are.
+            marker: What tells later that these rows are in.
             poll_record: The `log_sequence` of the poll that the next poll goes on after.
 
         Raises:
@@ -227,7 +227,7 @@ class LogTable:
                     next_sequence=next_sequence,
                     stamp_us=stamp_us,
                     by_clock=by_clock,
-                    batch_id=batch_id,
+                    marker=marker,
                     poll_record=poll_record,
                 ),
                 post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True),
@@ -246,7 +246,7 @@ class LogTable:
         next_sequence: int | None = None,
         stamp_us: int | None = None,
         by_clock: bool = False,
-        batch_id: str | None = None,
+        marker: tuple[str, int] | None = None,
         poll_record: int | None = None,
     ) -> CommitProperties:
         """Properties under which a commit becomes version + 1 or fails.
@@ -262,8 +262,8 @@ class LogTable:
             transactions.append(Transaction(STAMPED_AT, self.version + 1))
         if poll_record is not None:
             transactions.append(Transaction(POLLED, poll_record))
-        if batch_id is not None and next_sequence is not None:
-            transactions.append(Transaction(batch_marker(batch_id), next_sequence))
+        if marker is not None:
+            transactions.append(Transaction(*marker))
         return CommitProperties(max_commit_retries=0, app_transactions=transactions)
 
     def redefine(self, definition: ProviderDefinition) -> ProviderDefinition:
@@ -320,6 +320,11 @@ class LogTable:
 def batch_marker(batch_id: str) -> str:
     """The application transaction of a batch; a digest, for a batch id may name a person."""
     return "batch:" + hashlib.blake2b(batch_id.encode(), digest_size=16).hexdigest()
+
+
+def stream_marker(stream: str) -> str:
+    """The application transaction of a stream of batches."""
+    return f"stream:{stream}"
 
 
 def create_table(

@@ -384,3 +384,27 @@ def test_a_row_of_a_whole_state_that_is_set_aside_is_not_gone(log: ObservationLo
     # c is gone, b was sent but cannot be believed: it keeps the value that it had
     assert (report.retracted, report.quarantined) == (1, 1)
     assert state(log, at(1)) == [("a", at(-10), 1.0), ("b", at(-10), 2.0)]
+
+
+def test_a_stream_of_batches_is_remembered_by_its_last_number(log: ObservationLog, tmp_path: Path) -> None:
+    def place(number: int) -> tuple[str, int]:
+        return ("spool-1", number)
+
+    log.append(rows(("a", -10, 1.0)), stream=place(1))
+    log.append(rows(("a", -9, 1.0)), stream=place(2))
+    again = log.append(rows(("a", -9, 1.0)), stream=place(2))
+    assert (again.rows, again.duplicates) == (0, 1)
+    assert log.append(rows(("a", -8, 1.0)), stream=("spool-2", 1)).rows == 1
+    log.record_poll(poll("empty"), stream=place(3))
+    log.record_poll(poll("empty"), stream=place(3))
+    assert log.polls().height == 1
+    markers = [action for action in log.table.delta.history() if action.get("operation") == "WRITE"]
+    assert len(markers) == 4
+
+
+def test_a_poll_whose_answer_was_lost_is_not_stored_twice(log: ObservationLog) -> None:
+    before = log.progress()
+    log.append(rows(("a", -10, 1.0)), poll=poll(), after=before.after)
+    with pytest.raises(ingestion.SupersededError):
+        log.append(rows(("a", -10, 1.0)), poll=poll(), after=before.after)
+    assert log.scan().collect().height == 1
