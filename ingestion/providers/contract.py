@@ -14,7 +14,7 @@ from ingestion.providers.dtypes import dtype_text, parse_dtype
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingestion.checks.report import ContractReport
+    from ingestion.checks.frames import ContractReport
 
 
 def _number(value: Any) -> Any:

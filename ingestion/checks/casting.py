@@ -1,0 +1,195 @@
+"""Values to the type that a contract asks for: nothing is lost on the way, or it is said which rows would lose something."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from ingestion.sources.layout import TimeFormat
+from ingestion.sources.times import read_instants
+
+_EXACT: Final = 2**53
+_NUMBER: Final = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^(?i:nan|[+-]?inf(?:inity)?)$"
+_LIST: Final = r"^\s*\[[^\[\]]*\]\s*$"
+
+
+def cast_column(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series, pl.Series]:
+    """Values as another type, and where that cannot be done.
+
+    Numbers written as text are read; whole numbers may be written with a fraction of zero. Fractions become the nearest
+    Float32 or Float64; whole numbers beyond 2**53 become neither. Text is an instant if it is ISO 8601 with an offset, and
+    Binary if it is base64. Truth values are no numbers. A naive instant is no instant.
+
+    Args:
+        values: What came.
+        dtype: What it should be.
+
+    Returns:
+        The values as `dtype`, null where that fails, and whether it fails (Boolean, never null). A null never fails.
+
+    Example:
+        >>> cast, fails = cast_column(pl.Series(["1.5", "n/a", None]), pl.Float64())
+        >>> cast.to_list(), fails.to_list()
+        ([1.5, None, None], [False, True, False])
+    """
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == dtype or values.dtype == pl.Null():
+        return values.cast(dtype), _never(values)
+    cast = _cast(values, dtype)
+    return cast, (cast.is_null() & values.is_not_null()).alias(values.name)
+
+
+def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """The values as another type, null where something would be lost."""
+    name, source = values.name, values.dtype
+    if isinstance(dtype, pl.List | pl.Array):
+        cast = _as_lists(values, dtype)
+    elif source.is_nested():
+        cast = None
+    elif dtype == pl.String:
+        cast = values.cast(pl.String) if source != pl.Binary else None
+    elif dtype == pl.Boolean:
+        cast = _as_truth(values)
+    elif dtype.is_integer():
+        cast = _as_integers(values, dtype)
+    elif dtype.is_float():
+        cast = _as_floats(values, dtype)
+    elif isinstance(dtype, pl.Decimal):
+        cast = _as_decimals(values, dtype)
+    elif dtype == pl.Binary:
+        cast = values.str.decode("base64", strict=False) if source == pl.String else None
+    else:
+        cast = _as_times(values, dtype)
+    return (cast if cast is not None else pl.Series([None], dtype=dtype).new_from_index(0, len(values))).alias(name)
+
+
+def _as_truth(values: pl.Series) -> pl.Series | None:
+    if values.dtype == pl.String:
+        word = values.str.strip_chars().str.to_lowercase()
+        return pl.select(pl.when(word == "true").then(True).when(word == "false").then(False)).to_series()
+    if values.dtype.is_integer() or values.dtype.is_float():
+        return pl.select(pl.when(values == 1).then(True).when(values == 0).then(False)).to_series()
+    return None
+
+
+def _as_integers(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    if values.dtype == pl.String:
+        texts = values.str.strip_chars()
+        whole = texts.str.strip_prefix("+").cast(pl.Int64, strict=False)
+        return whole.fill_null(_whole(_floats_in(texts), pl.Int64())).cast(dtype, strict=False)
+    if values.dtype.is_integer():
+        return values.cast(dtype, strict=False)
+    if values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
+        return _whole(values, dtype)
+    return None
+
+
+def _whole(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Numbers without a fraction as integers."""
+    cast = values.cast(dtype, strict=False)
+    same = cast.cast(values.dtype, strict=False) == values
+    return _where(cast, same & (values.abs() <= _EXACT) if values.dtype.is_float() else same)
+
+
+def _floats_in(texts: pl.Series) -> pl.Series:
+    """The numbers that texts write, as Float64; one that is too great is none."""
+    stripped = texts.str.strip_chars()
+    numbers = _where(stripped, stripped.str.contains(_NUMBER)).cast(pl.Float64, strict=False)
+    return _where(numbers, ~(numbers.is_infinite() & stripped.str.contains(r"\d")))
+
+
+def _as_floats(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    if values.dtype == pl.String:
+        wide = _floats_in(values)
+    elif values.dtype.is_integer():
+        wide = _where(values, values.cast(pl.Int128).abs() <= _EXACT).cast(pl.Float64)
+    elif values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
+        wide = values.cast(pl.Float64)
+    else:
+        return None
+    cast = wide.cast(dtype)
+    return _where(cast, ~(cast.is_infinite() & wide.is_finite()))
+
+
+def _as_decimals(values: pl.Series, dtype: pl.Decimal) -> pl.Series | None:
+    if not (values.dtype == pl.String or values.dtype.is_numeric()):
+        return None
+    cast = values.cast(dtype, strict=False)
+    meant = _as_floats(values, pl.Float64())
+    return _where(cast, (cast.cast(pl.Float64) - meant).abs() <= meant.abs() * 1e-12) if meant is not None else cast
+
+
+def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    source = values.dtype
+    if isinstance(dtype, pl.Datetime):
+        if source == pl.String:
+            if dtype.time_zone is None:
+                texts = values.str.strip_chars().str.replace(" ", "T", literal=True)
+                return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit=dtype.time_unit, strict=False)
+            instants, _ = read_instants(values, TimeFormat())
+            return instants.dt.convert_time_zone(dtype.time_zone).dt.cast_time_unit(dtype.time_unit)
+        if isinstance(source, pl.Datetime) and (source.time_zone is None) == (dtype.time_zone is None):
+            cast = values.dt.cast_time_unit(dtype.time_unit)
+            exact = cast.dt.cast_time_unit(source.time_unit) == values
+            return _where(cast if dtype.time_zone is None else cast.dt.convert_time_zone(dtype.time_zone), exact)
+        return None
+    if dtype == pl.Date:
+        if source == pl.String:
+            return values.str.to_date("%Y-%m-%d", strict=False)
+        if isinstance(source, pl.Datetime) and source.time_zone is None:
+            return _where(values.cast(pl.Date), values.dt.truncate("1d") == values)
+        return None
+    if dtype == pl.Time and source == pl.String:
+        return values.str.to_time("%H:%M:%S%.f", strict=False)
+    if isinstance(dtype, pl.Duration) and isinstance(source, pl.Duration):
+        cast = values.dt.cast_time_unit(dtype.time_unit)
+        return _where(cast, cast.dt.cast_time_unit(source.time_unit) == values)
+    return None
+
+
+def _as_lists(values: pl.Series, dtype: pl.List | pl.Array) -> pl.Series | None:
+    inner = dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
+    if values.dtype == pl.String:
+        looks = values.str.contains(_LIST)
+        texts = _where(values, looks).str.strip_chars("[] \t\r\n")
+        parts = texts.str.split(",").list.eval(pl.element().str.strip_chars())
+        lists = pl.select(pl.when(texts == "").then(pl.lit([], pl.List(pl.String))).otherwise(parts)).to_series()
+    elif isinstance(values.dtype, pl.Array):
+        lists = values.arr.to_list()
+    elif isinstance(values.dtype, pl.List):
+        lists = values
+    else:
+        return None
+    if lists.dtype == pl.List(inner):
+        return _where(lists, lists.list.len() == dtype.size).cast(dtype) if isinstance(dtype, pl.Array) else lists
+    rows = pl.DataFrame({"row": pl.int_range(len(lists), eager=True), "value": lists}).filter(
+        pl.col("value").list.len() > 0
+    )
+    flat = rows.explode("value")
+    cast, fails = cast_column(flat["value"], inner)
+    whole = pl.DataFrame({"row": flat["row"], "cast": cast}).group_by("row", maintain_order=True).agg("cast")
+    broken = flat["row"].filter(fails)
+    joined = pl.DataFrame({"row": pl.int_range(len(lists), eager=True), "old": lists}).join(
+        whole, on="row", how="left", maintain_order="left"
+    )
+    found = joined.select(
+        pl.when(pl.col("old").is_null() | pl.col("row").is_in(broken.implode()))
+        .then(None)
+        .when(pl.col("old").list.len() == 0)
+        .then(pl.lit([], pl.List(inner)))
+        .otherwise(pl.col("cast").cast(pl.List(inner)))
+    ).to_series()
+    if isinstance(dtype, pl.Array):
+        return _where(found, found.list.len() == dtype.size).cast(dtype)
+    return found
+
+
+def _where(values: pl.Series, holds: pl.Series) -> pl.Series:
+    """The values for which something holds; the others are null."""
+    return pl.select(pl.when(holds).then(values)).to_series()
+
+
+def _never(values: pl.Series) -> pl.Series:
+    return pl.Series(values.name, [False], pl.Boolean).new_from_index(0, len(values))
