@@ -48,7 +48,7 @@ class Flushed:
     """A provider's part of a segment.
 
     Attributes:
-        provider: Whose.
+        provider: Whose; empty if the segment itself could not be read or deleted.
         segment: The segment.
         records: How many of its records were handed to the log; those that it had passed already are not counted.
         repeated: How many the log had passed already.
@@ -130,11 +130,18 @@ class Flusher:
             held = {name for name, trouble in self._trouble.items() if trouble.until > time.monotonic()}
             for segment in self._spool.sealed():
                 known = self._segments.get(segment)
-                if known is not None and known.providers - known.done <= held:
+                left = known.providers - known.done if known is not None else None
+                if left and left <= held:
                     continue
-                done = self._flush_segment(segment, held)
+                try:
+                    done = self._flush_segment(segment, held) if left or left is None else []
+                except OSError as error:  # what comes after it must not be stored before it
+                    return [*told, self._tell(Flushed(provider="", segment=segment, error=error))]
                 held |= {part.provider for part in done if part.error is not None}
                 told += done
+                known = self._segments[segment]
+                if known.done >= known.providers:
+                    told += self._retire(segment)
             return told
 
     def start(self) -> None:
@@ -160,8 +167,6 @@ class Flusher:
                 self.flush()
             except SpoolError:
                 return
-            except OSError as error:  # the spool's own folder cannot be read: nothing is lost, and it is tried again
-                self._on_flushed(Flushed(provider="", segment="", error=error))
 
     def _flush_segment(self, segment: str, held: set[str]) -> list[Flushed]:
         by_provider: dict[str, list[Record]] = {}
@@ -171,10 +176,19 @@ class Flusher:
         due = [name for name in by_provider if name not in known.done and name not in held]
         parts = list(self._each(due, lambda name: self._flush_part(name, segment, by_provider[name])))
         known.done |= {part.provider for part in parts if part.error is None}
-        if known.done >= known.providers:
-            self._spool.retire(segment)
-            del self._segments[segment]
         return parts
+
+    def _retire(self, segment: str) -> list[Flushed]:
+        try:
+            self._spool.retire(segment)
+        except OSError as error:  # its rows are in the logs; it is tried again
+            return [self._tell(Flushed(provider="", segment=segment, error=error))]
+        del self._segments[segment]
+        return []
+
+    def _tell(self, part: Flushed) -> Flushed:
+        self._on_flushed(part)
+        return part
 
     def _each(self, names: Sequence[str], work: Callable[[str], Flushed]) -> Iterable[Flushed]:
         if len(names) < 2 or self._workers < 2:
@@ -194,8 +208,7 @@ class Flusher:
             part = Flushed(provider=provider, segment=segment, error=error, attempts=trouble.attempts)
         else:
             self._trouble.pop(provider, None)
-        self._on_flushed(part)
-        return part
+        return self._tell(part)
 
     def _store(self, provider: str, segment: str, records: list[Record]) -> Flushed:
         """One batch, without the records that the log has passed.
