@@ -24,7 +24,16 @@ from ingestion.errors import (
     SchemaChangeError,
     UnknownArrivalError,
 )
-from serving import cli_dataset, cli_leakage, cli_log, cli_quarantine, cli_quickstart, cli_upkeep
+from serving import (
+    cli_dataset,
+    cli_ingest,
+    cli_leakage,
+    cli_log,
+    cli_quarantine,
+    cli_quickstart,
+    cli_status,
+    cli_upkeep,
+)
 from serving.errors import MissingExtraError, NoLogsError, ServingError
 from serving.files import is_about_storage
 from serving.render import complain, say
@@ -50,6 +59,11 @@ cli_log.app.command()(cli_upkeep.erase)
 app.add_typer(cli_log.app, name="log")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.add_typer(cli_dataset.app, name="dataset")
+app.add_typer(cli_ingest.app, name="ingest")
+app.add_typer(cli_ingest.providers_app, name="providers")
+app.command("polls")(cli_ingest.polls)
+app.command("outages")(cli_ingest.outages)
+app.command("status")(cli_status.status)
 app.command("leak-report")(cli_leakage.leak_report)
 app.command("quickstart")(cli_quickstart.quickstart)
 

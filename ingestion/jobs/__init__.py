@@ -1,3 +1,48 @@
 """The jobs that fill the logs: polling, running, watching, alerting."""
 
-__all__: list[str] = []
+from ingestion.jobs.backfill import BackfilledFile, BackfillReport, backfill
+from ingestion.jobs.draining import OnceReport, drain
+from ingestion.jobs.job import Job, Part
+from ingestion.jobs.metrics import Metrics
+from ingestion.jobs.observability import Redactor, configure_logging, named_secrets
+from ingestion.jobs.polling import PollReport, poll_once
+from ingestion.jobs.releasing import contract_check, payload_parser
+from ingestion.jobs.start import PORT, JobSettings, once, run
+from ingestion.jobs.status import Recent, Spread, Status, judge, read_recent, status_of
+from ingestion.jobs.workplace import Polled, Workplace
+
+__all__ = [
+    # one poll
+    "poll_once",
+    "PollReport",
+    # all of them
+    "run",
+    "once",
+    "JobSettings",
+    "PORT",
+    "OnceReport",
+    "Job",
+    "Part",
+    "Workplace",
+    "Polled",
+    "drain",
+    # quarantined rows
+    "contract_check",
+    "payload_parser",
+    # history
+    "backfill",
+    "BackfillReport",
+    "BackfilledFile",
+    # telling
+    "configure_logging",
+    "Redactor",
+    "named_secrets",
+    "Metrics",
+    # watching
+    "status_of",
+    "read_recent",
+    "judge",
+    "Status",
+    "Recent",
+    "Spread",
+]

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ingestion.errors import MissingLibraryError
+from ingestion.instants import from_us
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -67,6 +68,8 @@ class Metrics:
         self.alert_failures = counter("alert_failures", "Alerts that a sink could not deliver.", ["sink"])
         self.spool_bytes = gauge("spool_bytes", "Bytes that are durable and not yet in a log.")
         self.spool_records = gauge("spool_records", "Records that are durable and not yet in a log.")
+        self.push_requests = counter("push_requests", "Answers to senders, by status.", ["status"])
+        self.push_rows = counter("push_rows", "Rows that were accepted over HTTP.")
         self.commit_retries = counter("commit_retries", "Commits that another commit came before.")
         self.restamps = counter("restamps", "Batches whose commit was confirmed after their stamp.")
         self.polls_running = gauge("polls_running", "Polls in flight.")
@@ -116,6 +119,24 @@ class Metrics:
             self.last_arrival.labels(label).set(visible.timestamp())
             if received is not None:
                 self.visible_seconds.observe(max(0.0, (visible - received).total_seconds()))
+
+    def pushed(self, status: int, rows: int) -> None:
+        """Count an answer to a sender."""
+        self.push_requests.labels(str(status)).inc()
+        if rows:
+            self.push_rows.inc(rows)
+
+    def stored(self, provider: str, outcome: str, report: AppendReport, *, oldest_us: int) -> None:
+        """Count a batch that came through the spool.
+
+        Args:
+            provider: Whose.
+            outcome: As in the ledger.
+            report: What the append did.
+            oldest_us: When the first of its rows was in hand.
+        """
+        self.polls.labels(self.label(provider), outcome).inc()
+        self.appended(report, received=from_us(oldest_us))
 
     def opened(self, provider: str, kind: str) -> None:
         """An incident was opened."""

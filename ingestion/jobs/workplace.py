@@ -79,8 +79,9 @@ class Workplace:
         providers: By name.
         metrics: What counts.
         upkeep: Which logs are due for compaction.
+        environment: Where credentials come from.
         redact: Takes credentials out of texts.
-        after_poll: Called after each poll, in its thread, with the log that was polled into.
+        after_poll: Called after each poll, in its thread; the rows are still at hand then.
     """
 
     def __init__(
@@ -100,9 +101,9 @@ class Workplace:
         self.root, self.storage_options, self.clock = root, storage_options, clock
         self.metrics = metrics or Metrics(self.providers)
         self.upkeep = Upkeep(compact_after=compact_after)
-        self._environment = os.environ if environment is None else environment
-        self.redact = Redactor(named_secrets(providers, self._environment))
-        self.after_poll: list[Callable[[Polled, ObservationLog], None]] = []
+        self.environment = os.environ if environment is None else environment
+        self.redact = Redactor(named_secrets(providers, self.environment))
+        self.after_poll: list[Callable[[Polled], None]] = []
         self._poll = poll or _poll_once()
         self.logs: Shelf[ObservationLog] = Shelf(self.open_log, limit=open_logs)
         self._sources: Shelf[Source] = Shelf(self._open_source, lambda source: source.close(), limit=open_logs)
@@ -114,7 +115,7 @@ class Workplace:
         return self.providers[name].open(self.root, storage_options=self.storage_options, clock=self.clock)
 
     def _open_source(self, name: str) -> Source:
-        return self.providers[name].open_source(self._environment)
+        return self.providers[name].open_source(self.environment)
 
     def poll(self, name: str, *, unless_recent: bool = False) -> Polled:
         """Poll a provider once; whatever happens becomes a line, numbers and an outcome, never an exception.
@@ -133,6 +134,7 @@ class Workplace:
             done = Polled(provider=name, outcome="failed", error=text if known else f"{type(error).__name__}: {text}")
             if not known:
                 self._say.exception("fault", provider=name)
+            self.looked(done)
         finally:
             self.metrics.polls_running.dec()
         seconds = time.monotonic() - started
@@ -148,7 +150,7 @@ class Workplace:
                 self.upkeep.opened(name, small_files=files_to_merge(log), elapsed=time.monotonic())
                 if unless_recent and self._is_recent(provider, log):
                     done = Polled(provider=name, outcome="skipped")
-                    self._look(done, log)
+                    self.looked(done)
                     return done
             begun = self.clock()
             try:
@@ -165,7 +167,7 @@ class Workplace:
                 more=report.more,
             )
             self.upkeep.committed(name, elapsed=time.monotonic())
-            self._look(done, log)
+        self.looked(done)
         return replace(done, report=replace(report, batch=None))  # the rows are looked at and need not be kept
 
     def _is_recent(self, provider: Provider, log: ObservationLog) -> bool:
@@ -191,10 +193,11 @@ class Workplace:
             )
         )
 
-    def _look(self, done: Polled, log: ObservationLog) -> None:
+    def looked(self, done: Polled) -> None:
+        """Tell those who look on."""
         for look in self.after_poll:
             try:
-                look(done, log)
+                look(done)
             except Exception:  # noqa: BLE001 - the poll is recorded, whoever looks on
                 self._say.exception("watching failed", provider=done.provider)
 

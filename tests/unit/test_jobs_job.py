@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-import ingestion.jobs.run as run_module
+import ingestion.jobs.job as job_module
 from ingestion.errors import SourceError
-from ingestion.jobs.once import once
+from ingestion.jobs.draining import drain
+from ingestion.jobs.job import Job, Part
 from ingestion.jobs.polling import PollReport
-from ingestion.jobs.run import Job, Part
 from ingestion.jobs.workplace import Workplace
 from ingestion.ledger import Poll
 
@@ -153,8 +153,8 @@ def test_every_provider_is_polled_and_never_twice_at_once(tmp_path: object) -> N
 
 
 def test_providers_that_hang_do_not_take_the_place_of_others(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "SLOW_SECONDS", 0.05)
-    monkeypatch.setattr(run_module, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(job_module, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(job_module, "TICK_SECONDS", 0.05)
     release = threading.Event()
     polled: Counter[str] = Counter()
 
@@ -329,7 +329,7 @@ def test_once_polls_until_there_is_nothing_more(tmp_path: object) -> None:
 
     providers = [FakeProvider("paged"), FakeProvider("bad"), FakeProvider("sends", kind="push")]
     workplace = Workplace(providers, root=str(tmp_path), poll=poll)  # type: ignore[arg-type]
-    done = once(workplace, ["paged", "bad", "sends"])
+    done = drain(workplace, ["paged", "bad", "sends"])
     assert [(each.provider, each.outcome, each.polls, each.ok) for each in done] == [
         ("paged", "rows", 3, True),
         ("bad", "failed", 1, False),

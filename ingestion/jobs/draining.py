@@ -61,7 +61,7 @@ class OnceReport:
         return {**asdict(self), "flags": list(self.flags)}
 
 
-def once(
+def drain(
     workplace: Workplace, names: Iterable[str], *, workers: int = 8, stop: threading.Event | None = None
 ) -> list[OnceReport]:
     """Poll providers until each has nothing more.

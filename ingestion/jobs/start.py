@@ -1,0 +1,189 @@
+"""A job put together: providers, where their logs are, and everything that runs beside the polls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ingestion.instants import Clock, system_clock
+from ingestion.jobs.draining import OnceReport, drain
+from ingestion.jobs.job import Job, Part
+from ingestion.jobs.observability import logger
+from ingestion.jobs.workplace import PollFunction, Workplace
+
+if TYPE_CHECKING:
+    from ingestion.providers import Provider
+
+PORT: Final = 8321
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """How a job runs.
+
+    Attributes:
+        root: Where the logs are.
+        state: A local folder for the spool and for open incidents; `None` puts it beside the logs.
+        storage_options: Passed through to the store.
+        host: Address of the endpoint; the machine's own only, unless said otherwise.
+        port: Its port; 0 takes a free one, `None` has no endpoint.
+        workers: Polls in flight at once, slow ones not counted.
+        open_logs: Logs, and sources, that are kept open.
+        compact_after: Commits after which a log is compacted; 0 never.
+        grace_hours: How long files that a compaction replaced are kept.
+        stop_within: Seconds that polls in flight have to finish when the job is stopped.
+        webhook_env: The environment variable that has the address which alerts are sent to.
+    """
+
+    root: str
+    state: Path | None = None
+    storage_options: dict[str, str] | None = None
+    host: str = "127.0.0.1"
+    port: int | None = PORT
+    workers: int = 32
+    open_logs: int = 256
+    compact_after: int = 100
+    grace_hours: int = 1
+    stop_within: float = 30.0
+    webhook_env: str | None = None
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the job keeps what must outlive it: `root/_job`, or `asknown-job` here if the logs are in an object store."""
+        if self.state is not None:
+            return self.state
+        return Path("asknown-job") if "://" in self.root else Path(self.root).expanduser() / "_job"
+
+
+def run(
+    providers: Sequence[Provider],
+    settings: JobSettings,
+    *,
+    stop: threading.Event | None = None,
+    poll: PollFunction | None = None,
+    clock: Clock = system_clock,
+    environment: Mapping[str, str] | None = None,
+    started: Callable[[Job], None] | None = None,
+) -> Job:
+    """Run providers until a signal or `stop`: poll, receive, compact, watch.
+
+    Args:
+        providers: Which.
+        settings: How.
+        stop: Ends the job when it is set; signals do so too, in the main thread.
+        poll: What polls once, instead of `poll_once`.
+        clock: The wall clock.
+        environment: Where credentials come from; that of the process if `None`.
+        started: Called once the endpoint listens.
+
+    Returns:
+        The job, which has ended. Polls that it had to abandon are named there; they hang in threads, and the process must be
+        ended with `os._exit`.
+
+    Raises:
+        OSError: If the endpoint cannot listen, or a folder cannot be used.
+        SpoolLockedError: If another job uses the same folder for its state.
+    """
+    workplace = Workplace(
+        providers,
+        root=settings.root,
+        storage_options=settings.storage_options,
+        open_logs=settings.open_logs,
+        compact_after=settings.compact_after,
+        poll=poll,
+        clock=clock,
+        environment=environment,
+    )
+    _warn(providers)
+    parts: list[Part] = []
+    receiving = None
+    senders = [provider.name for provider in providers if sends(provider)]
+    if senders:
+        from ingestion.jobs.receiving import Receiving
+
+        receiving = Receiving(workplace, settings.state_folder / "spool", senders)
+        parts.append(receiving)
+    job = Job(
+        workplace,
+        [provider.name for provider in providers],
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        grace_hours=settings.grace_hours,
+        stop_within=settings.stop_within,
+        push=receiving.push if receiving is not None else None,
+        parts=tuple(parts),
+    )
+    try:
+        job.run(stop=stop, started=None if started is None else lambda: started(job))
+    finally:
+        if receiving is not None:
+            receiving.close()
+    return job
+
+
+def once(
+    providers: Sequence[Provider],
+    settings: JobSettings,
+    *,
+    stop: threading.Event | None = None,
+    poll: PollFunction | None = None,
+    clock: Clock = system_clock,
+    environment: Mapping[str, str] | None = None,
+) -> list[OnceReport]:
+    """Poll each provider until it has nothing more, and put into the logs what waits in the spool.
+
+    Args:
+        providers: Which.
+        settings: How; those of the endpoint do not matter.
+        stop: Ends it after the polls in flight when it is set.
+        poll: What polls once, instead of `poll_once`.
+        clock: The wall clock.
+        environment: Where credentials come from; that of the process if `None`.
+
+    Returns:
+        A report per provider, in their order.
+
+    Raises:
+        SpoolLockedError: If a running job has the spool.
+    """
+    workplace = Workplace(
+        providers,
+        root=settings.root,
+        storage_options=settings.storage_options,
+        open_logs=settings.open_logs,
+        poll=poll,
+        clock=clock,
+        environment=environment,
+    )
+    try:
+        _empty_spool(workplace, settings.state_folder / "spool", [each.name for each in providers if sends(each)])
+        return drain(workplace, [provider.name for provider in providers], workers=min(8, settings.workers), stop=stop)
+    finally:
+        workplace.close()
+
+
+def sends(provider: Provider) -> bool:
+    """Whether a provider sends by itself: pushes, or is behind a broker."""
+    return provider.source is not None and not provider.polled
+
+
+def _empty_spool(workplace: Workplace, folder: Path, names: Iterable[str]) -> None:
+    wanted = list(names)
+    if not wanted or not folder.is_dir():
+        return
+    from ingestion.jobs.receiving import Receiving
+
+    Receiving(workplace, folder, wanted).close()
+
+
+def _warn(providers: Sequence[Provider]) -> None:
+    say = logger("job")
+    for provider in providers:
+        if provider.source is None:
+            say.warning("has no source: its rows are appended by somebody else", provider=provider.name)
+        elif provider.polled and provider.schedule is None:
+            say.warning("has no schedule: only `asknown ingest once` polls it", provider=provider.name)
