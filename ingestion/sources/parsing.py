@@ -144,6 +144,27 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
+def count_records(content: bytes, layout: Layout, *, provider: str, label: str, media_type: str = "") -> int:
+    """How many rows are in some bytes.
+
+    Raises:
+        PayloadError: If they cannot be read.
+    """
+    at = _Place(provider, label)
+    return _read(_decompressed(content, at, MAX_BYTES), layout, at, media_type).height
+
+
+def find_in_json(content: bytes, path: str, *, provider: str, label: str) -> Any:
+    """What a dot path leads to in a JSON document; `None` if it leads nowhere.
+
+    Raises:
+        PayloadError: If the bytes are not JSON.
+    """
+    at = _Place(provider, label)
+    found = _at_path(_json(_decompressed(content, at, MAX_BYTES), at), path)
+    return None if found is _MISSING else found
+
+
 # ---- bytes to records ------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +220,7 @@ def _guess(content: bytes, at: _Place, media_type: str) -> Format:
         return "parquet"
     if content.startswith(b"ARROW1"):
         return "arrow"
-    at.fail(f"of unknown format, begins with {shown(content)}", "say it in the layout, e.g. format: csv.")
+    return at.fail(f"of unknown format, begins with {shown(content)}", "say it in the layout, e.g. format: csv.")
 
 
 def _json(content: bytes, at: _Place) -> Any:

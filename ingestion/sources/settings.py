@@ -1,0 +1,66 @@
+"""What the declarations of all sources share: strict models, durations, where credentials come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from ingestion.errors import DefinitionError, SourceError
+from ingestion.instants import duration_us
+
+
+class SourceSettings(BaseModel):
+    """A part of a source's declaration: no unknown fields, and wrong values are not repeated, they may be secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _text(value: Any) -> Any:
+    return f"{value // timedelta(microseconds=1)}us" if isinstance(value, timedelta) else value
+
+
+def _duration(text: str) -> str:
+    """The text, if it is a duration.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        duration_us(text, "duration")
+    except DefinitionError as error:
+        raise ValueError(f"{text!r} is not a duration; {error.hint}") from None
+    return text.strip()
+
+
+Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration)]
+"""Text such as `"5s"` or `"1h30m"`, or a `timedelta`; a day is 24 h."""
+
+
+def length_of(text: str) -> timedelta:
+    """A duration as a `timedelta`."""
+    return timedelta(microseconds=duration_us(text, "duration"))
+
+
+def seconds_of(text: str) -> float:
+    """A duration in seconds."""
+    return duration_us(text, "duration") / 1e6
+
+
+def from_environment(name: str, environment: Mapping[str, str], *, provider: str, place: str) -> str:
+    """The value of an environment variable.
+
+    Raises:
+        SourceError: If it is not set, or empty.
+    """
+    value = environment.get(name, "")
+    if not value:
+        raise SourceError(
+            provider,
+            place,
+            f"environment variable {name} is not set",
+            f"set it before the job starts: export {name}=...",
+        )
+    return value
