@@ -177,11 +177,17 @@ def _of_datetimes(values: pl.Series, how: TimeFormat) -> tuple[pl.Series, pl.Ser
     us = values.dt.epoch("us") if whole is None else -((-whole) // 1_000)
     if values.dtype.time_zone is None:
         us = _to_utc(us, how.zone)
-    shown = _shown(values.cast(pl.String))
+    shown = _shown(_texts(values, us))
     problems = pl.select(
         pl.when(values.is_null() | us.is_not_null()).then(None).otherwise(pl.format("{} has no time zone", shown))
     ).to_series()
     return _in_range(us), problems.fill_null(_out_of_range(us, shown))
+
+
+def _texts(values: pl.Series, us: pl.Series) -> pl.Series:
+    """Instants as text; those that no calendar has, as their number: Polars ends with a panic there."""
+    strange = ~us.is_between(_FIRST_US, _LAST_US).fill_null(value=True)
+    return values.set(strange, None).cast(pl.String).fill_null(values.to_physical().cast(pl.String))
 
 
 def _of_days(days: pl.Series, how: TimeFormat, texts: pl.Series) -> tuple[pl.Series, pl.Series]:

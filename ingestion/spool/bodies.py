@@ -6,6 +6,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import polars as pl
 
 from ingestion.errors import PayloadError
 from ingestion.sources.layout import Layout
@@ -65,7 +66,10 @@ def read_body(content: bytes, media_type: str, layout: Layout, *, provider: str,
     """
     kind = _kind(content, media_type, layout)
     if kind == "document" or any(path.startswith("$.") for path in (layout.columns or {}).values()):
-        frame = parse_payload(content, layout, provider=provider, label=label, media_type=media_type)
+        try:
+            frame = parse_payload(content, layout, provider=provider, label=label, media_type=media_type)
+        except pl.exceptions.PanicException as error:  # not an Exception: bytes must not end a job
+            raise PayloadError(provider, label, f"cannot be read: {error}") from None
         return Body("document", content, frame.height, media_type)
     try:
         rows = _lines(content) if kind == "lines" else _records(_decode(content), layout)

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from polars.exceptions import PanicException
+
 from ingestion.errors import SpoolError, SupersededError
 from ingestion.sources.base import Progress
 from ingestion.spool.frames import Record
@@ -62,7 +64,7 @@ class Flushed:
     records: int = 0
     repeated: int = 0
     report: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
     attempts: int = 0
 
 
@@ -199,7 +201,7 @@ class Flusher:
     def _flush_part(self, provider: str, segment: str, records: list[Record]) -> Flushed:
         try:
             part = self._store(provider, segment, records)
-        except Exception as error:  # noqa: BLE001 - whatever a store does, the segment stays and is tried again
+        except (Exception, PanicException) as error:  # noqa: BLE001 - whatever happens, the segment stays and is tried again
             trouble = self._trouble.setdefault(provider, _Trouble(0, 0.0))
             trouble.attempts += 1
             least, most = self._waits

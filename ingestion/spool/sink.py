@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,16 @@ class LogSink:
             SupersededError: If another job has stored records of the same stream.
             CommitError: If the commit could not be made.
         """
+        how: dict[str, Any] = {"batch_id": batch_id, "after": after, "clock": self._clock}
+        try:
+            return self._append(records, how)
+        except (BatchError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            problem = error.problem if isinstance(error, BatchError) else str(error).splitlines()[0]
+        aside = [(f"cannot be stored: {problem}", _text(record)) for record in records if record.header.rows]
+        poll = _poll(records, "refused", (), problem)
+        return _report(records, self._log.record_poll(poll, aside=aside, **how), poll)
+
+    def _append(self, records: Sequence[Record], how: dict[str, Any]) -> StoreReport:
         aside: list[tuple[str, object]] = []
         parts = [part for part in self._read(records, aside) if part.frame.height]
         checked = [self._check(part) for part in parts]
@@ -94,34 +104,19 @@ class LogSink:
         good = any(each.refused is None for each in checked)
         outcome: Outcome = "rows" if good else "refused" if refused or aside else "empty"
         poll = _poll(records, outcome, flags, refused)
-        how: dict[str, Any] = {"batch_id": batch_id, "poll": poll, "after": after, "clock": self._clock}
-        try:
-            if not parts:
-                report = self._log.record_poll(aside=aside, **how)
-            else:
-                report = self._log.append(
-                    pl.concat(map(_stamped, checked, parts), how="diagonal_relaxed"),
-                    arrivals="stamp",
-                    evolve=self._evolves,
-                    reasons=pl.concat(map(_reasons, checked)),
-                    original=pl.concat([each.original for each in checked], how="diagonal_relaxed"),
-                    aside=aside,
-                    **how,
-                )
-        except (BatchError, pl.exceptions.PolarsError) as error:
-            problem = error.problem if isinstance(error, BatchError) else str(error).splitlines()[0]
-            aside = [(f"cannot be stored: {problem}", _text(record)) for record in records if record.header.rows]
-            how["poll"] = replace(poll, outcome="refused", error=problem)
-            report, refused = self._log.record_poll(aside=aside, **how), problem
-        return StoreReport(
-            append=report,
-            outcome=how["poll"].outcome,
-            flags=tuple(flags),
-            refused=refused,
-            oldest_us=min(record.header.received_us for record in records),
-            rows=sum(record.header.rows for record in records),
-            bytes=sum(len(record.payload) for record in records),
+        if not parts:
+            return _report(records, self._log.record_poll(poll, aside=aside, **how), poll)
+        report = self._log.append(
+            pl.concat(map(_stamped, checked, parts), how="diagonal_relaxed"),
+            arrivals="stamp",
+            evolve=self._evolves,
+            reasons=pl.concat(map(_reasons, checked)),
+            original=pl.concat([each.original for each in checked], how="diagonal_relaxed"),
+            aside=aside,
+            poll=poll,
+            **how,
         )
+        return _report(records, report, poll, flags)
 
     @property
     def _evolves(self) -> bool:
@@ -183,6 +178,18 @@ class LogSink:
         label = header.label or header.source
         frame = parse_payload(content, layout, provider=self._provider.name, label=label, media_type=header.media_type)
         return frame.drop(_SENDERS_MAY_NOT, strict=False)
+
+
+def _report(records: Sequence[Record], append: AppendReport, poll: Poll, flags: Sequence[Flag] = ()) -> StoreReport:
+    return StoreReport(
+        append=append,
+        outcome=poll.outcome,
+        flags=tuple(flags),
+        refused=poll.error,
+        oldest_us=min(record.header.received_us for record in records),
+        rows=sum(record.header.rows for record in records),
+        bytes=poll.bytes,
+    )
 
 
 def layout_of(provider: Provider) -> Layout:

@@ -213,7 +213,7 @@ class SpoolModel(RuleBasedStateMachine):
     @precondition(lambda self: not self.log.fail)
     @rule()
     def flush_all(self) -> None:
-        self.log.rival = 0
+        self.log.rival, self.disk.room = 0, None
         self.flusher.flush()
         assert self.spool.sealed() == []
         for provider, sent in self.sent.items():
