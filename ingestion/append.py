@@ -309,9 +309,9 @@ def _with_missing(result: Stamped, table: LogTable, state: WholeState, present: 
 def _settle(result: Stamped, table: LogTable, head: Head, attempt: Attempt) -> None:
     """What the log already knows decides which rows are stored, which are added, and what they are."""
     definition = table.definition
+    result.rows, result.skipped_measured = skip_known_history(table, result.rows)
     if definition.drop_unchanged:
         refuse_between(table, result.rows, head)
-    result.rows, result.skipped_measured = skip_known_history(table, result.rows)
     known = Known(table, result.rows)
     if ABSENT in result.rows.columns:
         result.rows = fill_absent(table, result.rows, known)
