@@ -52,6 +52,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(map(repr, names))}."
 
 
+def part_named(name: str, model: type[BaseModel]) -> type[BaseModel]:
+    """The part of a declaration that has a name; the whole if there is none."""
+    todo, seen = [model], {model}
+    while todo:
+        part = todo.pop()
+        if part.__name__ == name:
+            return part
+        inner = {found for field in part.model_fields.values() for found in _models_in(field.annotation)} - seen
+        todo += inner
+        seen |= inner
+    return model
+
+
 def _said(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     kind, value = detail["type"], detail.get("input")
     name = str(detail["loc"][-1]) if detail["loc"] else ""

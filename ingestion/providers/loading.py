@@ -14,8 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from ingestion.errors import IngestionError, ProviderError
-from ingestion.providers.explaining import explained, nearest
-from ingestion.providers.presets import preset_fields
+from ingestion.providers.explaining import explained, nearest, part_named
+from ingestion.providers.presets import PRESETS, merged, preset_fields
 from ingestion.providers.provider import Provider
 
 _TOP = ("root", "providers", "settings")
@@ -98,8 +98,7 @@ def _run(file: Path) -> dict[str, Any]:
     except ProviderError as error:
         raise ProviderError(*_placed(file, error)) from error
     except ValidationError as error:
-        where = error.title if error.title.isidentifier() else "a declaration"
-        raise ProviderError(*explained(error, Provider, f"{file}: {where}")) from error
+        raise ProviderError(*explained(error, part_named(error.title, Provider), f"{file}: {error.title}")) from error
     except Exception as error:
         line = _line_of(error, file)
         raise ProviderError(
@@ -176,14 +175,14 @@ def _from_mapping(file: Path, top: Mapping[str, Any]) -> dict[str, Provider]:
     return {str(name): _provider(file, name, fields) for name, fields in mapping.items()}
 
 
-def _provider(file: Path, name: object, fields: object) -> Provider:
+def _provider(file: Path, name: object, declared: object) -> Provider:
     """One provider.
 
     Raises:
         ProviderError: If its declaration means nothing.
     """
     place = f"{file}: provider {name!r}"
-    given = {} if fields is None else fields
+    given = {} if declared is None else declared
     if not isinstance(name, str) or not isinstance(given, Mapping):
         raise ProviderError(place, f"{given!r} is not a mapping of fields", f"write {name}: and its fields below it.")
     if unnamed := [key for key in given if not isinstance(key, str)]:
@@ -192,13 +191,14 @@ def _provider(file: Path, name: object, fields: object) -> Provider:
         raise ProviderError(
             place, f"it names itself {given['name']!r}", "leave out `name`: the key above it is the name."
         )
+    fields = {**_with_preset(place, given), "name": name}
     try:
-        return Provider(**{**_with_preset(given), "name": name})
+        return Provider(**fields)
     except IngestionError as error:
         raise ProviderError(*_placed(file, error)) from error
 
 
-def _with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_preset(place: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with those of the preset that they take.
 
     Raises:
@@ -206,19 +206,11 @@ def _with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     fields = dict(given)
     taken = fields.pop("preset", None)
-    return merged(preset_fields(str(taken)), fields) if taken is not None else fields
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` over it: mappings are merged field by field, a source of another kind replaces the whole."""
-    result = dict(base)
-    for name, value in changes.items():
-        old = result.get(name)
-        result[name] = value
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            kind = old.get("kind")
-            result[name] = merged(old, value) if value.get("kind", kind) == kind else value
-    return result
+    if taken is None:
+        return fields
+    if taken not in PRESETS:
+        raise ProviderError(f"{place}: preset", f"{taken!r} is unknown", nearest(str(taken), PRESETS))
+    return merged(preset_fields(taken), fields)
 
 
 def _placed(file: Path, error: IngestionError) -> tuple[str, str, str]:

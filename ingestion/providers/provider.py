@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+from polars import DataType, String
 from pydantic import Field, ValidationError, model_validator
 
 from alignment import DelayRule, FixedDelay, PublishSchedule
@@ -17,6 +18,7 @@ from ingestion.instants import Clock, duration_us
 from ingestion.log import ObservationLog, create_log, open_log
 from ingestion.providers.contract import Contract
 from ingestion.providers.declaration import Declaration, Duration, PositiveDuration
+from ingestion.providers.dtypes import dtype_text
 from ingestion.providers.explaining import explained
 from ingestion.providers.push_source import PushSource
 from ingestion.providers.schedule import Schedule, Timetable
@@ -191,13 +193,11 @@ class Provider(Declaration):
             retention=self.retention,
         )
 
-    def dtypes(self) -> dict[str, Any]:
+    def dtypes(self) -> dict[str, DataType]:
         """The types of entity and value columns that a new log is made with; empty if the contract has no columns."""
         if not self.contract.columns:
             return {}
-        from polars import String
-
-        keys = {name: String() for name in (*self.entities, *(self.key or ()))}
+        keys: dict[str, DataType] = {name: String() for name in (*self.entities, *(self.key or ()))}
         return {**keys, **self.contract.dtypes}
 
     def open_source(self, environment: Mapping[str, str]) -> Source:
@@ -292,8 +292,6 @@ class Provider(Declaration):
             return
         columns = log.columns
         former = log.former_names()
-        if not columns and log.position() < 0:
-            former = {}
         for name, dtype in self.dtypes().items():
             if name in former and name not in columns:
                 raise ProviderError(
@@ -301,17 +299,28 @@ class Provider(Declaration):
                     f"its log calls the column {former[name]!r} now",
                     f"rename it in the contract: {former[name]}.",
                 )
-            try:
-                if name not in columns:
-                    log.add_column(name, dtype)
-                elif columns[name] != dtype:
-                    log.widen_column(name, dtype)
-            except SchemaChangeError as error:
-                raise ProviderError(
-                    f"provider {self.name!r}: contract.columns.{name}",
-                    f"declared as {dtype}, but its log has {columns.get(name)}",
-                    "declare the log's type, or send the values under a new name.",
-                ) from error
+            if name not in columns:
+                log.add_column(name, dtype)
+            elif columns[name] != dtype:
+                self._widen(log, name, columns[name], dtype)
+
+    def _widen(self, log: ObservationLog, name: str, old: DataType, new: DataType) -> None:
+        """Give a column of the log the wider type that is declared.
+
+        Raises:
+            ProviderError: If it is no wider one.
+        """
+        wrong = ProviderError(
+            f"provider {self.name!r}: contract.columns.{name}",
+            f"declared as {dtype_text(new)}, but its log has {dtype_text(old)}",
+            "declare the log's type, or send the values under a new name.",
+        )
+        if not (old.is_numeric() and new.is_numeric()):
+            raise wrong
+        try:
+            log.widen_column(name, new)
+        except SchemaChangeError as error:
+            raise wrong from error
 
 
 def _shown(value: object) -> str:

@@ -7,9 +7,10 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from ingestion.providers.push_source import PushSource
+from ingestion.sources.http_pull import HttpSource
 from ingestion.sources.python import PythonSource
 
-SourceConfig = Annotated[PushSource | PythonSource, Field(discriminator="kind")]
+SourceConfig = Annotated[HttpSource | PushSource | PythonSource, Field(discriminator="kind")]
 """Where rows come from; `kind` says which of them it is."""
 
 POLLED: Final = frozenset({"files", "http", "sql", "python"})
