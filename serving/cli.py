@@ -25,6 +25,7 @@ from ingestion.errors import (
     UnknownArrivalError,
 )
 from serving import (
+    cli_backfill,
     cli_dataset,
     cli_ingest,
     cli_leakage,
@@ -64,6 +65,7 @@ app.add_typer(cli_ingest.providers_app, name="providers")
 app.command("polls")(cli_ingest.polls)
 app.command("outages")(cli_ingest.outages)
 app.command("status")(cli_status.status)
+app.command("backfill")(cli_backfill.backfill)
 app.command("leak-report")(cli_leakage.leak_report)
 app.command("quickstart")(cli_quickstart.quickstart)
 
