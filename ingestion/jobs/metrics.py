@@ -138,10 +138,11 @@ class Metrics:
         self.polls.labels(self.label(provider), outcome).inc()
         self.appended(report, received=from_us(oldest_us))
 
-    def opened(self, provider: str, kind: str) -> None:
-        """An incident was opened."""
+    def opened(self, provider: str, kind: str, *, known: bool = False) -> None:
+        """An incident was opened; or one is open that an earlier job has told of (`known`)."""
         self.alert_open.labels(self.label(provider), kind).set(1)
-        self.incidents.labels(kind).inc()
+        if not known:
+            self.incidents.labels(kind).inc()
 
     def closed(self, provider: str, kind: str) -> None:
         """An incident is over; its series goes away."""

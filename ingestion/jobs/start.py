@@ -12,6 +12,8 @@ from ingestion.instants import Clock, system_clock
 from ingestion.jobs.draining import OnceReport, drain
 from ingestion.jobs.job import Job, Part
 from ingestion.jobs.observability import logger
+from ingestion.jobs.watch import Watch
+from ingestion.jobs.webhook import Webhook
 from ingestion.jobs.workplace import PollFunction, Workplace
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def run(
     Raises:
         OSError: If the endpoint cannot listen, or a folder cannot be used.
         SpoolLockedError: If another job uses the same folder for its state.
+        ProviderError: If the variable that has the webhook's address is not set.
     """
     workplace = Workplace(
         providers,
@@ -106,9 +109,14 @@ def run(
 
         receiving = Receiving(workplace, settings.state_folder / "spool", senders)
         parts.append(receiving)
+    names = [provider.name for provider in providers]
+    webhook = None
+    if settings.webhook_env is not None:
+        webhook = Webhook.from_environment(settings.webhook_env, workplace.environment, root=settings.root)
+    parts.append(Watch(workplace, names, folder=settings.state_folder, webhook=webhook))
     job = Job(
         workplace,
-        [provider.name for provider in providers],
+        names,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,

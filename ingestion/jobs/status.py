@@ -88,7 +88,8 @@ class Recent:
         last_arrival: Arrival of the newest measured rows.
         last_event: Their latest event.
         delay: Of the newest arrival: from its latest event (of forecasts, issue) to the arrival; seconds.
-        delays: The same, of earlier arrivals.
+        delay_before: The same, of the arrival before.
+        delays: The same, of all arrivals before these two.
         delay_limit: The quantile of these that the provider's alerts name.
         gaps: Seconds between two arrivals.
         store_lag: Seconds from the instant at which rows were in hand to their arrival.
@@ -108,6 +109,7 @@ class Recent:
     last_arrival: datetime | None = None
     last_event: datetime | None = None
     delay: float | None = None
+    delay_before: float | None = None
     delays: Spread | None = None
     delay_limit: float | None = None
     gaps: Spread | None = None
@@ -267,12 +269,14 @@ def _of_arrivals(recent: Recent, arrivals: pl.DataFrame, quantile: float | None)
     if arrivals.is_empty():
         return recent
     newest = arrivals.row(-1, named=True)
-    before = arrivals["delay"][:-1].drop_nulls()
+    delays = arrivals["delay"]
+    before = delays[:-2].drop_nulls()
     return replace(
         recent,
         last_arrival=newest["arrival_time"],
         last_event=newest["event_time"],
         delay=newest["delay"],
+        delay_before=delays[-2] if delays.len() > 1 else None,
         delays=Spread.of(before),
         delay_limit=before.quantile(quantile, "linear") if quantile is not None and before.len() else None,
         gaps=Spread.of(arrivals["gap"]),
