@@ -46,3 +46,6 @@ def shared() -> Path:
     if folder is None:
         pytest.skip("reference data is not here: set ASKNOWN_SHARED to its folder")
     return folder
+
+
+from services import mosquitto, nats, postgres  # noqa: E402, F401 - fixtures; findable only from here on

@@ -24,6 +24,7 @@ from ingestion.providers.push_source import PushSource
 from ingestion.providers.schedule import Schedule, Timetable
 from ingestion.providers.sources import POLLED, SourceConfig
 from ingestion.sources.base import Source
+from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
 
 _REDEFINABLE = ("clock_tolerance", "publish_margin", "retention", "drop_unchanged")
 _MISSED = 3
@@ -207,7 +208,7 @@ class Provider(Declaration):
             ProviderError: If it is not polled.
             SourceError: If it cannot be opened, e.g. because an environment variable is not set.
         """
-        if self.source is None or isinstance(self.source, PushSource):
+        if self.source is None or isinstance(self.source, PushSource | NatsSource | MqttSource | BrokerSource):
             raise ProviderError(f"provider {self.name!r}", "it has no source that can be polled", "declare a source.")
         return self.source.open(self.name, environment)
 

@@ -7,10 +7,13 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from ingestion.providers.push_source import PushSource
+from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
 from ingestion.sources.http_pull import HttpSource
 from ingestion.sources.python import PythonSource
 
-SourceConfig = Annotated[HttpSource | PushSource | PythonSource, Field(discriminator="kind")]
+SourceConfig = Annotated[
+    BrokerSource | HttpSource | MqttSource | NatsSource | PushSource | PythonSource, Field(discriminator="kind")
+]
 """Where rows come from; `kind` says which of them it is."""
 
 POLLED: Final = frozenset({"files", "http", "sql", "python"})

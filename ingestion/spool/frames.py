@@ -43,6 +43,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         epoch: Which stream: one that is made again counts from 1 again, with a greater epoch.
         label: Where it came from: a subject, a topic.
         problem: Why it could not be read.
+        idle: It has no rows and only says that the stream's connection lived, and that nothing was waiting there.
     """
 
     provider: str
@@ -57,6 +58,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     epoch: int = 0
     label: str = ""
     problem: str = ""
+    idle: bool = False
 
     @property
     def place(self) -> tuple[int, int] | None:

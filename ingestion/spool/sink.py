@@ -102,7 +102,8 @@ class LogSink:
         flags = [flag for each in checked for flag in each.flags]
         refused = next((each.refused for each in checked if each.refused is not None), None)
         good = any(each.refused is None for each in checked)
-        outcome: Outcome = "rows" if good else "refused" if refused or aside else "empty"
+        nothing: Outcome = "idle" if all(record.header.idle for record in records) else "empty"
+        outcome: Outcome = "rows" if good else "refused" if refused or aside else nothing
         poll = _poll(records, outcome, flags, refused)
         if not parts:
             return _report(records, self._log.record_poll(poll, aside=aside, **how), poll)

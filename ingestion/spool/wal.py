@@ -327,6 +327,11 @@ class Spool:
             segments = [*self._sealed.values(), *([self._active] if self._active is not None else [])]
             return max((s.places[provider] for s in segments if provider in s.places), default=None)
 
+    def knows(self, source: str, provider: str, key: str) -> bool:
+        """Whether a record with this key is durable, here or in a log."""
+        with self._lock:
+            return self._keys.get(scope_of(source, provider), key) is not None
+
     def usage(self) -> Usage:
         """What waits for the logs."""
         with self._lock:
