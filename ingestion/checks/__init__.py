@@ -3,6 +3,7 @@
 from ingestion.checks.casting import cast_column
 from ingestion.checks.frames import ContractReport, Finding, check_frame
 from ingestion.checks.rows import Checked, Flag, check_rows
+from ingestion.checks.shift import MIN_BLOCKS, MIN_ROWS, UNITS, Shift, ShiftDetector, Unit, compare
 
 __all__ = [
     "check_rows",
@@ -12,4 +13,11 @@ __all__ = [
     "ContractReport",
     "Finding",
     "cast_column",
+    "compare",
+    "Shift",
+    "ShiftDetector",
+    "Unit",
+    "UNITS",
+    "MIN_ROWS",
+    "MIN_BLOCKS",
 ]
