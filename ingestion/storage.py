@@ -109,15 +109,25 @@ class Location:
             self.filesystem().delete_file(name)
 
     def write_parquet(self, name: str, frame: pl.DataFrame) -> int:
-        """Write a Parquet file durably.
+        """Write a Parquet file durably; one that cannot be finished leaves nothing behind.
 
         Returns:
             Its size in bytes.
+
+        Raises:
+            OSError: If the disk is full, say.
         """
         if self.folder is not None:
             path = self.folder / name
-            frame.write_parquet(path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
-            sync_file(path)
+            try:
+                frame.write_parquet(path, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
+                sync_file(path)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+            except pl.exceptions.ComputeError as error:  # so Polars tells what the system said, or half of it
+                path.unlink(missing_ok=True)
+                raise OSError(f"{path} cannot be written: {error}") from error
             return path.stat().st_size
         buffer = io.BytesIO()
         frame.write_parquet(buffer, compression=COMPRESSION, row_group_size=ROW_GROUP_ROWS)
