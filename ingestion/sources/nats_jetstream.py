@@ -133,8 +133,11 @@ class NatsConsumer:
             await broker.connect()
             yield broker
         finally:
+            client = broker._connection  # noqa: SLF001 - `stop` leaves a connection open that was being made again
             with contextlib.suppress(NatsError, asyncio.TimeoutError, OSError):
                 await broker.stop()
+            if client is not None and not client.is_closed:
+                await client.close()
 
     async def _stream(self, broker: NatsBroker) -> StreamInfo:
         """What the server says of the stream; where to go on is decided by it.
