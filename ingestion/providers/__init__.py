@@ -8,6 +8,10 @@ from ingestion.providers.provider import Alerts, Provider, Publication
 from ingestion.providers.push_source import PushSource
 from ingestion.providers.schedule import Schedule, Timetable
 from ingestion.providers.sources import POLLED, SourceConfig
+from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
+from ingestion.sources.files import FilesSource
+from ingestion.sources.http_pull import HttpSource
+from ingestion.sources.layout import Layout, TimeFormat
 from ingestion.sources.python import PythonSource
 
 __all__ = [
@@ -21,8 +25,15 @@ __all__ = [
     "Alerts",
     # sources
     "SourceConfig",
+    "FilesSource",
+    "HttpSource",
     "PushSource",
+    "NatsSource",
+    "MqttSource",
+    "BrokerSource",
     "PythonSource",
+    "Layout",
+    "TimeFormat",
     "POLLED",
     # files and presets
     "load_providers",

@@ -79,17 +79,23 @@ def _said(detail: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
     if kind == "union_tag_invalid":
         known = [text.strip(" '") for text in str(context.get("expected_tags", "")).split(",")]
         return f"kind {context.get('tag')!r} is unknown", nearest(str(context.get("tag")), known)
+    shown = _short(value) if _may_be_shown(detail) else "the value"
     if kind == "literal_error":
         known = [text.strip(" '") for text in str(context["expected"]).replace(" or ", ", ").split(",")]
-        return f"{value!r} is not allowed", nearest(str(value), known)
+        return f"{shown} is not allowed", nearest(str(value), known)
     if kind == "value_error":
         problem, _, hint = str(context.get("error", detail["msg"])).rpartition("; ")
         return (problem, hint) if problem else (hint, "")
     if kind in {"tuple_type", "list_type"} and isinstance(value, str):
-        return f"{value!r} is not a list", f"write [{value}]."
+        return f"{shown} is not a list", f"write [{value if _may_be_shown(detail) else '...'}]."
     if kind in _EXPECTED:
-        return f"{_short(value)} is not {_EXPECTED[kind]}", f"write {_EXPECTED[kind]}."
-    return f"{_short(value)}: {detail['msg'].lower()}", "see the page on declaring a provider."
+        return f"{shown} is not {_EXPECTED[kind]}", f"write {_EXPECTED[kind]}."
+    return f"{shown}: {detail['msg'].lower()}", "see the page on declaring a provider."
+
+
+def _may_be_shown(detail: ErrorDetails) -> bool:
+    """Whether a wrong value may be repeated; text in a source may be a credential in the wrong place."""
+    return "source" not in detail["loc"] or not isinstance(detail.get("input"), str | list | tuple | dict)
 
 
 def _short(value: object) -> str:

@@ -188,6 +188,18 @@ def test_what_means_nothing_is_refused_with_what_to_write_instead(fields: dict[s
     assert error_of(**fields) == f"provider 'mast': {told}"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"kind": "mqtt", "topic": "t", "port": "hunter2"},
+        {"kind": "http", "url": "http://localhost/", "headers": "hunter2"},
+        {"kind": "python", "fetch": "a:b", "parse": "a:b", "environment": "hunter2"},
+    ],
+)
+def test_a_value_in_a_source_is_not_repeated_for_it_may_be_a_credential(source: dict[str, Any]) -> None:
+    assert "hunter2" not in error_of(source=source)
+
+
 def test_limits_of_alerts_are_shares() -> None:
     assert Alerts(quarantine_rate=None).delay_quantile == 0.99
     assert "alerts.quarantine_rate" in error_of(alerts={"quarantine_rate": 5})
