@@ -13,6 +13,7 @@ from ingestion.sources.files import FilesSource
 from ingestion.sources.http_pull import HttpSource
 from ingestion.sources.layout import Layout, TimeFormat
 from ingestion.sources.python import PythonSource
+from ingestion.sources.sql import SqlSource
 
 __all__ = [
     # declarations
@@ -27,6 +28,7 @@ __all__ = [
     "SourceConfig",
     "FilesSource",
     "HttpSource",
+    "SqlSource",
     "PushSource",
     "NatsSource",
     "MqttSource",

@@ -8,11 +8,14 @@ from pydantic import Field
 
 from ingestion.providers.push_source import PushSource
 from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
+from ingestion.sources.files import FilesSource
 from ingestion.sources.http_pull import HttpSource
 from ingestion.sources.python import PythonSource
+from ingestion.sources.sql import SqlSource
 
 SourceConfig = Annotated[
-    BrokerSource | HttpSource | MqttSource | NatsSource | PushSource | PythonSource, Field(discriminator="kind")
+    BrokerSource | FilesSource | HttpSource | MqttSource | NatsSource | PushSource | PythonSource | SqlSource,
+    Field(discriminator="kind"),
 ]
 """Where rows come from; `kind` says which of them it is."""
 
