@@ -23,6 +23,7 @@ from ingestion.errors import BatchError, CommitError, IngestionError, PayloadErr
 from ingestion.instants import Clock, duration_us, system_clock, to_us
 from ingestion.ledger import Part, Poll
 from ingestion.revisions import WholeState
+from ingestion.schema import INSTANT
 from ingestion.sources.base import Fetched, Payload, Source
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from ingestion.report import AppendReport
 
 Outcome = Literal["rows", "empty", "failed", "refused", "superseded"]
-BROKEN: Final = "__broken"
 _TURNS: Final = 5
 _STORE_WAITS: Final = (0.2, 1.0, 3.0)
 _SEEING: Final = frozenset({"files"})
@@ -77,6 +77,7 @@ class Gathered:
         reasons: Why a row is set aside, or null.
         aside: Reason and payload of what could not be read, or was refused whole.
         flags: What the contract let pass.
+        whole: All that was fetched is among the rows, so that what is not there does not exist.
     """
 
     rows: pl.DataFrame | None
@@ -84,6 +85,7 @@ class Gathered:
     reasons: pl.Series | None
     aside: list[tuple[str, object]]
     flags: tuple[str, ...]
+    whole: bool = True
 
 
 def poll_once(provider: Provider, log: ObservationLog, source: Source, *, clock: Clock = system_clock) -> PollReport:
@@ -136,7 +138,7 @@ def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock,
         started=started,
         ended=ended,
         report=report,
-        error=gathered.aside[0][0] if gathered.aside else None,
+        error=_first_reason(gathered) if outcome == "refused" or gathered.aside else None,
         flags=gathered.flags,
         more=fetched.more,
         bytes=size,
@@ -157,7 +159,8 @@ def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) ->
     """
     aside: list[tuple[str, object]] = []
     flags: dict[str, None] = {}
-    checked: list[tuple[Checked, pl.DataFrame, Payload]] = []
+    checked: list[tuple[Checked, Payload]] = []
+    definition = provider.definition()
     for payload in payloads:
         try:
             frame = source.parse(payload)
@@ -166,54 +169,37 @@ def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) ->
             continue
         if frame.is_empty():
             continue
-        result, plain = checked_rows(frame, provider, payload.received_time)
-        flags.update(dict.fromkeys(str(flag) for flag in result.flags))
-        if result.refused is not None:
-            aside.append((f"{payload.label}: {result.refused}", kept_payload(payload.content)))
-        else:
-            checked.append((result, plain, payload))
+        result = check_rows(frame, provider.contract, definition, received_time=payload.received_time)
+        flags.update(dict.fromkeys(result.notes))
+        checked.append((_received(result, payload.received_time), payload))
     checked, strange = _alike(checked)
     aside += strange
+    whole = not aside and all(result.refused is None for result, _ in checked)
     if not checked:
-        return Gathered(None, None, None, aside, tuple(flags))
-    rows = pl.concat([result.frame for result, _, _ in checked], how="vertical_relaxed")
-    original = pl.concat([plain for _, plain, _ in checked], how="diagonal_relaxed")
-    none = pl.Series("reason", [], pl.String)
-    reasons = pl.concat(
-        [
-            none.extend_constant(None, result.frame.height)
-            if result.reasons is None
-            else result.reasons.rename("reason")
-            for result, _, _ in checked
-        ]
-    )
-    return Gathered(rows, original, reasons, aside, tuple(flags))
+        return Gathered(None, None, None, aside, tuple(flags), whole)
+    rows = pl.concat([result.frame for result, _ in checked], how="vertical_relaxed")
+    original = pl.concat([result.original for result, _ in checked], how="diagonal_relaxed")
+    reasons = pl.concat([_reasons(result) for result, _ in checked])
+    return Gathered(rows, original, reasons, aside, tuple(flags), whole)
 
 
-def checked_rows(frame: pl.DataFrame, provider: Provider, received: datetime) -> tuple[Checked, pl.DataFrame]:
-    """Rows against a contract, those that a parser could not read marked, with the instant at which they were in hand.
+def _first_reason(gathered: Gathered) -> str | None:
+    reasons = [reason for reason, _ in gathered.aside]
+    if not reasons and gathered.reasons is not None:
+        reasons = gathered.reasons.drop_nulls().head(1).to_list()
+    return reasons[0] if reasons else None
 
-    Args:
-        frame: What a parser gave, perhaps with the column `__broken`.
-        provider: Whose contract it is.
-        received: When the rows were in hand; rows that say so themselves keep theirs.
 
-    Returns:
-        What the contract says of them, and the rows as they came.
-    """
-    broken = frame[BROKEN] if BROKEN in frame.columns else None
-    plain = frame.drop(BROKEN, strict=False)
-    result = check_rows(plain, provider.contract, provider.definition())
-    if broken is not None and broken.null_count() < broken.len():
-        first = result.reasons if result.reasons is not None else pl.Series([None], dtype=pl.String)
-        result = replace(
-            result,
-            reasons=pl.select(pl.coalesce(pl.lit("cannot be read: ") + pl.lit(broken), pl.lit(first))).to_series(),
-        )
-    if "received_time" not in result.frame.columns:
-        stamp = pl.lit(to_us(received), pl.Int64).cast(pl.Datetime("us", "UTC")).alias("received_time")
-        result = replace(result, frame=result.frame.with_columns(stamp))
-    return result, plain
+def _received(result: Checked, received: datetime) -> Checked:
+    """The rows with the instant at which they were in hand."""
+    stamp = pl.lit(to_us(received), pl.Int64).cast(INSTANT).alias("received_time")
+    return replace(result, frame=result.frame.with_columns(stamp))
+
+
+def _reasons(result: Checked) -> pl.Series:
+    if result.reasons is not None:
+        return result.reasons.rename("reason")
+    return pl.Series("reason", [None], pl.String).new_from_index(0, result.frame.height)
 
 
 def kept_payload(content: bytes) -> object:
@@ -230,19 +216,19 @@ def kept_payload(content: bytes) -> object:
 
 
 def _alike(
-    checked: list[tuple[Checked, pl.DataFrame, Payload]],
-) -> tuple[list[tuple[Checked, pl.DataFrame, Payload]], list[tuple[str, object]]]:
+    checked: list[tuple[Checked, Payload]],
+) -> tuple[list[tuple[Checked, Payload]], list[tuple[str, object]]]:
     """Payloads with the columns of the first; of others nobody can tell what is absent and what is null."""
     if not checked:
         return [], []
     wanted = checked[0][0].frame.columns
     kept, strange = [], []
-    for result, plain, payload in checked:
+    for result, payload in checked:
         if set(result.frame.columns) == set(wanted):
-            kept.append((replace(result, frame=result.frame.select(wanted)), plain, payload))
+            kept.append((replace(result, frame=result.frame.select(wanted)), payload))
         else:
             odd = sorted(set(result.frame.columns) ^ set(wanted))
-            text = f"{payload.label}: other columns than {checked[0][2].label}: {', '.join(odd)}"
+            text = f"{payload.label}: other columns than {checked[0][1].label}: {', '.join(odd)}"
             strange.append((text, kept_payload(payload.content)))
     return kept, strange
 
@@ -261,7 +247,7 @@ def _whole_state(provider: Provider, fetched: Fetched, gathered: Gathered, start
     Raises:
         PayloadError: If the state is empty: more likely a fault than the end of everything.
     """
-    if provider.state != "whole" or not fetched.payloads or gathered.aside:
+    if provider.state != "whole" or not fetched.payloads or not gathered.whole:
         return None
     if gathered.rows is None:
         label = fetched.payloads[0].label
@@ -304,7 +290,7 @@ def _store(
                 reasons=gathered.reasons,
                 original=gathered.original,
                 aside=gathered.aside,
-                evolve=provider.contract.on_new_column == "add",
+                evolve=not provider.contract.columns or provider.contract.on_new_column == "add",
                 clock=clock,
             )
         )

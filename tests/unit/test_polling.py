@@ -1,0 +1,215 @@
+"""One poll: what a provider sends ends in the log, in the quarantine, or nowhere because the log has it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import alignment as al
+import ingestion
+from ingestion import ObservationLog
+from ingestion.errors import SourceError
+from ingestion.jobs import PollReport, poll_once
+from ingestion.providers import Contract, Provider, PythonSource
+from ingestion.sources.base import Fetched, Payload, Progress
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def now() -> datetime:
+    return NOON
+
+
+class Answers:
+    """A source that gives the answers it was made with, one page each, and says what it was asked."""
+
+    kind = "python"
+
+    def __init__(self, *pages: list[dict[str, Any]] | str, fault: Exception | None = None) -> None:
+        self.pages, self.fault = pages, fault
+        self.asked: list[Progress] = []
+        self.before_answer: Any = None
+
+    def fetch(self, progress: Progress, *, now: datetime) -> Fetched:
+        self.asked.append(progress)
+        if self.fault is not None:
+            raise self.fault
+        if self.before_answer is not None:
+            self.before_answer()
+        payloads = tuple(
+            Payload(
+                content=(page if isinstance(page, str) else json.dumps(page)).encode(),
+                label=f"page {n}",
+                received_time=now,
+            )
+            for n, page in enumerate(self.pages, start=1)
+        )
+        return Fetched(payloads=payloads, cursor={"asked": len(self.asked)}, version="v1")
+
+    def parse(self, payload: Payload) -> pl.DataFrame:
+        try:
+            rows = json.loads(payload.content)
+        except ValueError as error:
+            raise ingestion.PayloadError("meters", payload.label, f"no JSON: {error}") from error
+        frame = pl.DataFrame(rows)
+        return frame.with_columns(pl.col("event_time").str.to_datetime(time_zone="UTC")) if rows else frame
+
+    def close(self) -> None:
+        return
+
+
+def row(meter: str = "a", minute: int = -30, **values: Any) -> dict[str, Any]:
+    return {"meter": meter, "event_time": (NOON + timedelta(minutes=minute)).isoformat(), **({"kw": 1.0} | values)}
+
+
+def provider(**more: Any) -> Provider:
+    contract = more.pop("contract", {})
+    columns = {"kw": {"dtype": "Float64", "min": 0, "max": 100, "unit": "kW"}}
+    return Provider(
+        name="meters",
+        entities=("meter",),
+        contract=Contract(**{"columns": columns, **contract}),
+        source=PythonSource(fetch="tests:fetch", parse="tests:parse"),
+        **{"drop_unchanged": True, **more},
+    )
+
+
+def poll(declared: Provider, root: Path, source: Answers) -> tuple[PollReport, ObservationLog]:
+    log = declared.open(root, clock=now)
+    return poll_once(declared, log, source, clock=now), log
+
+
+def test_pages_become_one_batch_with_the_instant_they_were_in_hand(tmp_path: Path) -> None:
+    report, log = poll(provider(), tmp_path, Answers([row("a")], [row("b"), row("c")]))
+    assert report.outcome == "rows"
+    stored = log.scan(columns=["kw", "received_time", "batch_id"]).collect()
+    assert stored["meter"].to_list() == ["a", "b", "c"]
+    assert stored["received_time"].unique().to_list() == [NOON]
+    assert stored["batch_id"].n_unique() == 1
+    assert log.polls().row(0, named=True)["cursor"] == '{"asked": 1}'
+
+
+def test_a_row_that_breaks_its_contract_is_set_aside_as_it_came_and_the_others_are_stored(tmp_path: Path) -> None:
+    report, log = poll(provider(), tmp_path, Answers([row("a"), row("b", kw=412.5), row("c", kw="twelve")]))
+    assert report.outcome == "rows"
+    assert log.scan().collect()["meter"].to_list() == ["a"]
+    aside = log.quarantine().sort("row")
+    assert aside["row"].to_list() == [1, 2]
+    assert "kw=412.5" in aside["reason"][0]
+    assert "100" in aside["reason"][0]
+    assert json.loads(aside["payload"][1])["kw"] == "twelve"
+
+
+def test_a_page_that_cannot_be_parsed_is_kept_whole_and_the_others_are_stored(tmp_path: Path) -> None:
+    report, log = poll(provider(), tmp_path, Answers([row("a")], '[{"meter": "b", "ev'))
+    assert (report.outcome, report.report.quarantined if report.report else None) == ("rows", 1)
+    aside = log.quarantine().row(0, named=True)
+    assert aside["reason"].startswith("cannot be parsed:")
+    assert aside["payload"] == '[{"meter": "b", "ev'
+
+
+def test_an_answer_of_which_nothing_can_be_kept_is_refused_and_the_cursor_goes_on(tmp_path: Path) -> None:
+    report, log = poll(provider(), tmp_path, Answers("<html>"))
+    assert report.outcome == "refused"
+    assert str(report.error).startswith("cannot be parsed: provider 'meters': page 1: no JSON")
+    assert log.progress().cursor == {"asked": 1}
+    assert ingestion.heartbeats(log).height == 0
+
+
+def test_a_lost_column_refuses_the_batch_into_the_quarantine(tmp_path: Path) -> None:
+    rows = [{"meter": "a", "event_time": row()["event_time"]}]
+    report, log = poll(provider(), tmp_path, Answers(rows))
+    assert report.outcome == "refused"
+    assert "kw" in log.quarantine()["reason"][0]
+    assert json.loads(log.quarantine()["payload"][0])["meter"] == "a"
+
+
+def test_a_lost_column_may_be_taken_for_null(tmp_path: Path) -> None:
+    rows = [{"meter": "a", "event_time": row()["event_time"]}]
+    report, log = poll(provider(contract={"on_lost_column": "null"}), tmp_path, Answers(rows))
+    assert report.outcome == "rows"
+    assert log.scan().collect()["kw"].to_list() == [None]
+    assert any("lost column" in flag for flag in report.flags)
+
+
+def test_a_new_column_is_told_and_left_out_or_added(tmp_path: Path) -> None:
+    told, log = poll(provider(), tmp_path / "told", Answers([row(wind=3.0)]))
+    assert any("new column" in flag for flag in told.flags)
+    assert any("new column" in note for note in log.polls()["notes"][0])
+    assert "wind" not in log.columns
+    _, added = poll(provider(contract={"on_new_column": "add"}), tmp_path / "added", Answers([row(wind=3.0)]))
+    assert added.scan().collect()["wind"].to_list() == [3.0]
+
+
+def test_pages_with_other_columns_than_the_first_are_set_aside(tmp_path: Path) -> None:
+    bare = Provider(
+        name="meters", entities=("meter",), source=PythonSource(fetch="tests:f", parse="tests:p"), drop_unchanged=True
+    )
+    report, log = poll(bare, tmp_path, Answers([row("a")], [row("b", wind=1.0)]))
+    assert report.outcome == "rows"
+    assert log.scan().collect()["meter"].to_list() == ["a"]
+    assert log.quarantine()["reason"].to_list() == ["page 2: other columns than page 1: wind"]
+
+
+def test_rows_that_the_log_cannot_take_go_to_the_quarantine_one_by_one(tmp_path: Path) -> None:
+    bare = Provider(
+        name="meters", entities=("meter",), source=PythonSource(fetch="tests:f", parse="tests:p"), drop_unchanged=True
+    )
+    poll(bare, tmp_path, Answers([row("a")]))
+    report, log = poll(bare, tmp_path, Answers([row("a", kw="many"), row("b", kw="few")]))
+    assert report.outcome == "refused"
+    assert (
+        log.quarantine()["reason"][0] == "provider 'meters': column 'kw' is Float64 in the log and String in the batch"
+    )
+    assert [json.loads(text)["meter"] for text in log.quarantine()["payload"]] == ["a", "b"]
+
+
+def test_a_provider_that_cannot_be_reached_leaves_a_failed_poll(tmp_path: Path) -> None:
+    fault = SourceError("meters", "http://meters/rows", "the connection was reset")
+    report, log = poll(provider(), tmp_path, Answers(fault=fault))
+    assert report.outcome == "failed"
+    kept = log.polls().row(0, named=True)
+    assert (kept["outcome"], kept["error"]) == (
+        "failed",
+        "provider 'meters': http://meters/rows: the connection was reset",
+    )
+    assert log.observed_through() is None
+
+
+def test_an_answer_without_rows_is_a_heartbeat(tmp_path: Path) -> None:
+    report, log = poll(provider(), tmp_path, Answers([]))
+    assert report.outcome == "empty"
+    assert ingestion.heartbeats(log).height == 1
+
+
+def test_a_whole_state_without_rows_fails_and_retracts_nothing(tmp_path: Path) -> None:
+    whole = provider(state="whole")
+    poll(whole, tmp_path, Answers([row("a"), row("b")]))
+    report, log = poll(whole, tmp_path, Answers([]))
+    assert (report.outcome, report.error) == ("failed", "provider 'meters': page 1: the whole state is empty")
+    assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1)).height == 2
+
+
+@pytest.mark.parametrize("second", ['[{"meter": ', [{"meter": "a", "event_time": row()["event_time"]}]])
+def test_a_whole_state_that_could_not_be_read_whole_retracts_nothing(tmp_path: Path, second: Any) -> None:
+    whole = provider(state="whole")
+    poll(whole, tmp_path, Answers([row("a"), row("b")]))
+    poll(whole, tmp_path, Answers([row("a")], second))
+    _, log = poll(whole, tmp_path, Answers(second))
+    assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1)).height == 2
+
+
+def test_a_poll_that_is_overtaken_again_and_again_gives_up_and_stores_nothing(tmp_path: Path) -> None:
+    declared = provider()
+    rival = declared.open(tmp_path, clock=now)
+    source = Answers([row("a", kw=1.0)])
+    source.before_answer = lambda: poll_once(declared, rival, Answers([row("b", kw=2.0)]), clock=now)
+    report, log = poll(declared, tmp_path, source)
+    assert report.outcome == "superseded"
+    assert log.scan().collect()["meter"].to_list() == ["b"]
+    assert len(source.asked) == 5
