@@ -124,6 +124,9 @@ class Provider(Declaration):
             raise ValueError(f"schedule is for polling, and {what} is not polled; leave it out.")
         if self.state == "whole" and not polled:
             raise ValueError('state="whole" is for sources that are polled: files, http, sql, python.')
+        problem = getattr(self.source, "whole_state_problem", None)
+        if self.state == "whole" and problem is not None:
+            raise ValueError(f"a whole state must come whole, and its source {problem}")
         if self.state == "whole" and self.contract.updates == "columns":
             raise ValueError('a whole state has whole rows; leave out updates="columns".')
         try:

@@ -96,6 +96,11 @@ class FilesSource(SourceSettings):
                 raise ValueError(f"storage option {name!r} is a credential; put it into storage_options_env")
         return options
 
+    @property
+    def whole_state_problem(self) -> str | None:
+        """Why this cannot be the source of a whole state; `None` if it can."""
+        return None if self.max_files == 1 else "may read several states at once; say max_files: 1."
+
     def open(self, provider_name: str, environment: Mapping[str, str], *, clock: Clock = system_clock) -> Files:
         """The source at work.
 

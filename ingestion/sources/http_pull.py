@@ -122,6 +122,8 @@ class HttpSource(SourceSettings):
         headers: Headers without secrets.
         auth: Who is asking.
         paging: How long answers are cut into pages; `None`: they are not.
+        resume: Whether so many pages that one fetch does not take them may be stored in parts. Of a whole state they may not:
+            what has not come yet would look as if it no longer existed.
         conditional: Without paging: send the last ETag or Last-Modified, and take the same bytes as nothing new.
         start: What `{since}` is before the first success: an instant in ISO 8601, or how far back.
         look_back: How far `{since}` goes back behind the last success, to catch corrections.
@@ -148,6 +150,7 @@ class HttpSource(SourceSettings):
     headers: dict[str, str] = Field(default_factory=dict)
     auth: HttpAuth | None = None
     paging: Paging | None = None
+    resume: bool = True
     conditional: bool = True
     start: str | None = None
     look_back: Duration = "0s"
@@ -206,6 +209,15 @@ class HttpSource(SourceSettings):
         if self.window is not None and length_of(self.window) <= length_of(self.look_back):
             raise ValueError("window must be longer than look_back, or reading never gets on")
         return self
+
+    @property
+    def whole_state_problem(self) -> str | None:
+        """Why this cannot be the source of a whole state; `None` if it can."""
+        if any(_SINCE in text for text in [self.url, *map(str, self.params.values())]):
+            return "asks only for what came since; leave {since} out of its address."
+        if self.paging is not None and self.resume:
+            return "may store some pages of a state before the others; say resume: false."
+        return None
 
     def open(
         self,
@@ -558,8 +570,14 @@ class HttpPull:
         """Some pages of a span: the next fetch goes on at `position`.
 
         Raises:
-            Refused: If the position holds a credential, and so cannot be kept.
+            Refused: If the position holds a credential, and so cannot be kept, or if parts are no use.
         """
+        if not self._declared.resume:
+            raise Refused(
+                f"there is more than one fetch takes ({len(answers)} pages so far), and parts are no use here",
+                again=False,
+                hint="raise max_bytes, or pages_per_fetch of its paging.",
+            )
         if self._redactor.holds_secret(str(position)):
             raise Refused("the address of the next page holds a credential and cannot be kept", again=False)
         resume = {

@@ -104,6 +104,11 @@ class SqlSource(SourceSettings):
             raise ValueError("tie_columns, start and overlap belong to cursor_column")
         return self
 
+    @property
+    def whole_state_problem(self) -> str | None:
+        """Why this cannot be the source of a whole state; `None` if it can."""
+        return None if self.cursor_column is None else "reads only what is new; leave out cursor_column."
+
     def open(self, provider_name: str, environment: Mapping[str, str], *, clock: Clock = system_clock) -> Sql:
         """The source at work.
 

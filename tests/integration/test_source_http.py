@@ -505,6 +505,17 @@ def test_a_long_reading_goes_on_where_it_stopped(server: Server, way: str) -> No
     assert cursor["since"] == NOW.isoformat()
 
 
+def test_parts_of_a_whole_state_are_no_use(server: Server) -> None:
+    server.script = numbered(PAGES)
+    paging = {"kind": "page_number", "pages_per_fetch": 2}
+    with polling(server, paging=paging, resume=False) as source, pytest.raises(SourceError) as caught:
+        fetch(source)
+    assert str(caught.value) == (
+        f"provider 'meter': {server.url}/rows: there is more than one fetch takes (2 pages so far), and parts are no use"
+        " here\n\nhint: raise max_bytes, or pages_per_fetch of its paging."
+    )
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("broken", [1, 2])
 def test_a_page_that_fails_fails_the_fetch_and_a_fault_that_passes_does_not(
