@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from serving.files import read_parquet
 from serving.rebuilding import read_manifest, rebuild_dataset
 
 if TYPE_CHECKING:
+    from ingestion.checks import ContractReport
     from serving.declarations import Declarations
 
 app = typer.Typer(help="Training sets: build, and build again from the manifest.", no_args_is_help=True)
@@ -59,25 +61,61 @@ def build(
     spine: Spine = None,
     as_of: AsOf = None,
     engine: Annotated[str, typer.Option(help="local or duckdb.")] = "local",
+    providers: Annotated[
+        Path | None, typer.Option(help="File that declares providers: hold the features against their contracts.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build a training set and write it with its manifest."""
+    """Build a training set and write it with its manifest; exits with 1 if it breaks a contract."""
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
     dataset = al.build_dataset(
         spine_of(declared, spine), declared.views, label=declared.label, as_of=moment, engine=engine
     )
     manifest = dataset.write(out)
+    reports = {} if providers is None else held_against(providers, declared, dataset.frame)
     if as_json:
         render.as_json(read_manifest(manifest))
-        return
+    else:
+        _show(dataset)
+    render.say(f"{dataset.frame.height} rows as of {dataset.manifest['as_of']} -> {manifest}")
+    for name, report in reports.items():
+        render.say(f"{name}: {report}")
+    if not all(report.ok for report in reports.values()):
+        raise typer.Exit(NO)
+
+
+def held_against(file: Path, declared: Declarations, frame: pl.DataFrame) -> dict[str, ContractReport]:
+    """The features of a frame against the contracts of the providers that they come from.
+
+    Args:
+        file: Declares providers.
+        declared: Declares views.
+        frame: The training set.
+
+    Returns:
+        A report per view whose log is that of a declared provider.
+    """
+    from ingestion.checks import check_frame
+    from ingestion.providers import load_providers
+
+    known = load_providers(file).providers
+    reports = {}
+    for view in declared.views:
+        provider = known.get(source.provider) if (source := view.observations.source) is not None else None
+        if provider is not None:
+            own = frame.select(pl.col(f"^{re.escape(view.name)}__.*$"))
+            reports[view.name] = check_frame(own, provider.contract)
+    return reports
+
+
+def _show(dataset: al.Dataset) -> None:
     render.table(
         [
             {"column": name, "type": _type(dataset.frame.schema[name]), "nulls": dataset.frame[name].null_count()}
             for name in dataset.frame.columns
         ]
     )
-    render.say(f"{dataset.frame.height} rows as of {dataset.manifest['as_of']} -> {manifest}")
 
 
 def _type(dtype: pl.DataType) -> str:
