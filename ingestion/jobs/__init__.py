@@ -6,9 +6,10 @@ from ingestion.jobs.job import Job, Part
 from ingestion.jobs.metrics import Metrics
 from ingestion.jobs.observability import Redactor, configure_logging, named_secrets
 from ingestion.jobs.polling import PollReport, poll_once
+from ingestion.jobs.recent import History, Recent, Spread
 from ingestion.jobs.releasing import contract_check, payload_parser
 from ingestion.jobs.start import PORT, JobSettings, once, run
-from ingestion.jobs.status import Recent, Spread, Status, judge, read_recent, status_of
+from ingestion.jobs.status import Status, judge, status_of
 from ingestion.jobs.workplace import Polled, Workplace
 
 __all__ = [
@@ -40,7 +41,7 @@ __all__ = [
     "Metrics",
     # watching
     "status_of",
-    "read_recent",
+    "History",
     "judge",
     "Status",
     "Recent",

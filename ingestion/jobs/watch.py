@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from ingestion.jobs.alerts import IncidentBook, Notice, alone, evaluate
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
-from ingestion.jobs.status import Recent, judge, read_recent
+from ingestion.jobs.recent import History, Recent
+from ingestion.jobs.status import judge
 
 if TYPE_CHECKING:
     from ingestion.jobs.webhook import Webhook
@@ -58,6 +59,7 @@ class Watch(Part):
         self._mutex = threading.Lock()
         self._changed: dict[str, None] = {}
         self._looked: dict[str, float] = {}
+        self._histories: dict[str, History] = {}
         self._recent: dict[str, Recent] = {}
         self._shifts: dict[str, tuple[str, ...]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="watch")
@@ -119,8 +121,9 @@ class Watch(Part):
 
     def _read(self, name: str) -> Recent:
         provider = self._workplace.providers[name]
+        history = self._histories.setdefault(name, History(provider.alerts.delay_quantile))
         with self._workplace.logs.borrow(name) as log:
-            recent = read_recent(log, now=self._workplace.clock(), quantile=provider.alerts.delay_quantile)
+            recent = history.look(log)
         if recent.last_arrival is not None:
             self._metrics.last_arrival.labels(self._metrics.label(name)).set(recent.last_arrival.timestamp())
         return recent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ingestion.log import ObservationLog
     from ingestion.providers import Provider
     from ingestion.report import AppendReport
-    from ingestion.sources.base import Source
+    from ingestion.sources.base import Fetched, Progress, Source
 
 _COUNTS = ("rows", "new", "revised", "retracted", "unchanged", "duplicates", "quarantined")
 
@@ -61,8 +62,29 @@ class Polled:
         return self.outcome in {"rows", "empty", "idle", "superseded", "skipped"}
 
 
+class _Considerate:
+    """A source that lets others compute while it waits for its provider."""
+
+    def __init__(self, source: Source, slots: threading.Semaphore) -> None:
+        self._source, self._slots = source, slots
+        self.kind = source.kind
+        self.parse = source.parse
+        self.close = source.close
+
+    def fetch(self, progress: Progress, *, now: datetime) -> Fetched:
+        """As the source does."""
+        self._slots.release()
+        try:
+            return self._source.fetch(progress, now=now)
+        finally:
+            self._slots.acquire()
+
+
 class Workplace:
     """Polls providers by name, from any thread, each provider from one at a time.
+
+    As many polls as there are processors parse, check and commit at a time; any number waits for providers. So commits stay
+    quick, and batches are in the log by the instant that they are stamped with.
 
     Args:
         providers: All that may be asked for.
@@ -108,6 +130,7 @@ class Workplace:
         self.logs: Shelf[ObservationLog] = Shelf(self.open_log, limit=open_logs)
         self._sources: Shelf[Source] = Shelf(self._open_source, lambda source: source.close(), limit=open_logs)
         self._visited: set[str] = set()
+        self._slots = threading.Semaphore(max(2, os.cpu_count() or 2))
         self._say = logger("poll")
 
     def open_log(self, name: str) -> ObservationLog:
@@ -127,7 +150,8 @@ class Workplace:
         started = time.monotonic()
         self.metrics.polls_running.inc()
         try:
-            done = self._attempt(name, unless_recent=unless_recent)
+            with self._slots:
+                done = self._attempt(name, unless_recent=unless_recent)
         except Exception as error:  # noqa: BLE001 - one provider's trouble is not the others'
             known = isinstance(error, IngestionError | OSError)
             text = self.redact(str(error)) or type(error).__name__
@@ -155,7 +179,7 @@ class Workplace:
             begun = self.clock()
             try:
                 with self._sources.borrow(name) as source:
-                    report = self._poll(provider, log, source, clock=self.clock)
+                    report = self._poll(provider, log, _Considerate(source, self._slots), clock=self.clock)
             except IngestionError as error:  # the source cannot even be opened: no credentials, no library
                 self._record_failure(provider, log, begun, error)
                 raise

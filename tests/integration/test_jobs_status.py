@@ -18,7 +18,7 @@ from jobs_process import ENVIRONMENT, Feed, asknown, declare, running, serve_fee
 
 import ingestion
 from ingestion import Poll
-from ingestion.jobs import read_recent, status_of
+from ingestion.jobs import History, status_of
 from ingestion.jobs.upkeep import files_to_merge, tidy
 from ingestion.providers import Provider
 
@@ -54,9 +54,9 @@ def log(tmp_path: Path) -> tuple[ingestion.ObservationLog, Hands]:
 
 
 def test_a_status_is_read_from_rows_and_ledger(log: tuple[ingestion.ObservationLog, Hands]) -> None:
-    mast, clock = log
+    mast, _ = log
     last = NOON + 29 * 60 * SECOND
-    found = read_recent(mast, now=clock.now, quantile=0.99)
+    found = History(0.99).look(mast)
     # Stamped 1.5 s after the rows were in hand: a second until the commit, half a second of margin.
     assert found.last_arrival == last + 1.5 * SECOND
     assert found.last_event == last - 90 * SECOND
@@ -74,10 +74,12 @@ def test_failures_in_a_row_empty_polls_and_quarantine_are_seen(log: tuple[ingest
     mast, clock = log
     at = NOON + 3600 * SECOND
     clock.now = at
+    history = History()
+    history.look(mast)
     mast.record_poll(Poll(source="http", started=at, ended=at, outcome="empty"))
     for error in ("answered 502", "answered 503"):
         mast.record_poll(Poll(source="http", started=at, ended=at, outcome="failed", error=error))
-    found = read_recent(mast, now=at)
+    found = history.look(mast)
     assert found.failures == 2
     assert found.last_poll is not None
     assert found.last_poll.error == "answered 503"
@@ -85,17 +87,17 @@ def test_failures_in_a_row_empty_polls_and_quarantine_are_seen(log: tuple[ingest
     assert timedelta(0) <= found.last_heartbeat - at < SECOND  # the empty poll, not those that failed
     rows = pl.DataFrame({"site": ["a", None], "event_time": [at] * 2, "wind": [1.0, 2.0]})
     mast.append(rows, arrivals="stamp", poll=Poll(source="http", started=at, ended=at, outcome="rows"))
-    found = read_recent(mast, now=at)
-    assert (found.failures, found.quarantined, found.quarantined_day, found.quarantine_rate) == (0, 1, 1, 0.5)
+    found = history.look(mast)
+    assert (found.failures, found.quarantined, found.quarantined_lately, found.quarantine_rate) == (0, 1, 1, 0.5)
 
 
 def test_a_compaction_changes_nothing_of_it(log: tuple[ingestion.ObservationLog, Hands]) -> None:
-    mast, clock = log
-    before = read_recent(mast, now=clock.now, quantile=0.99)
+    mast, _ = log
+    before = History(0.99).look(mast)
     assert files_to_merge(mast) == 60
     report, deleted = tidy(mast)
     assert (report.files_after, deleted) == (2, 0)  # the merged files are younger than the grace period
-    assert read_recent(mast, now=clock.now, quantile=0.99) == before
+    assert History(0.99).look(mast) == before
     assert tidy(mast, grace_hours=0)[1] == 60
     assert mast.scan().collect().height == 60
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from ingestion.errors import ProviderError
 from ingestion.jobs.alerts import OUTBOX, Finding, Incident, IncidentBook, Notice, alone, evaluate
-from ingestion.jobs.status import LastPoll, Recent, Spread, judge
+from ingestion.jobs.recent import LastPoll, Recent, Spread
+from ingestion.jobs.status import judge
 from ingestion.jobs.webhook import Webhook
 from ingestion.providers import Alerts, Provider
 

@@ -61,6 +61,7 @@ class FakeProvider:
     log: FakeLog = field(default_factory=FakeLog)
     broken: Exception | None = None
     closed: int = 0
+    waits: threading.Event | None = None
 
     @property
     def polled(self) -> bool:
@@ -84,7 +85,12 @@ class FakeProvider:
         def close() -> None:
             self.closed += 1
 
-        return SimpleNamespace(close=close)
+        return SimpleNamespace(kind=self.kind, fetch=self.fetch, parse=None, close=close)
+
+    def fetch(self, _progress: object, **_: object) -> Any:
+        """Nothing; a poll that is made up may call it to wait."""
+        if self.waits is not None:
+            assert self.waits.wait(30)
 
     def model_dump(self) -> dict[str, str]:
         return {}
@@ -158,13 +164,12 @@ def test_providers_that_hang_do_not_take_the_place_of_others(tmp_path: object, m
     release = threading.Event()
     polled: Counter[str] = Counter()
 
-    def poll(provider: FakeProvider, *_: object, **__: object) -> PollReport:
-        if provider.name.startswith("hangs"):
-            release.wait(30)
+    def poll(provider: FakeProvider, _log: object, source: Any, **__: object) -> PollReport:
+        source.fetch(None, now=START)
         polled[provider.name] += 1
         return report(provider.name)
 
-    providers = [FakeProvider(f"hangs{number}") for number in range(6)] + [FakeProvider("lives")]
+    providers = [FakeProvider(f"hangs{number}", waits=release) for number in range(6)] + [FakeProvider("lives")]
     with running(providers, poll, tmp_path, workers=2):
         until(lambda: polled["lives"] >= 3)
         assert set(polled) == {"lives"}
