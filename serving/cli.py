@@ -34,6 +34,7 @@ from serving import (
     cli_quickstart,
     cli_status,
     cli_upkeep,
+    cli_world,
 )
 from serving.errors import MissingExtraError, NoLogsError, ServingError
 from serving.files import is_about_storage
@@ -67,6 +68,7 @@ app.command("outages")(cli_ingest.outages)
 app.command("status")(cli_status.status)
 app.command("backfill")(cli_backfill.backfill)
 app.command("leak-report")(cli_leakage.leak_report)
+app.add_typer(cli_world.app, name="world")
 app.command("quickstart")(cli_quickstart.quickstart)
 
 

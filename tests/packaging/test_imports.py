@@ -22,6 +22,7 @@ PUBLIC_MODULES = {
     "alignment.errors",
     "ingestion.errors",
     "ingestion.sources.simulated",
+    "ingestion.sources.world_feeds",
     "ingestion.providers",
     "ingestion.checks",
     "ingestion.spool",

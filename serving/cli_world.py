@@ -1,0 +1,165 @@
+"""`asknown world`: the simulated world of the worked example, served as real feeds, to be watched live."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ingestion.sources.world_feeds import (
+    PORT,
+    PROVIDERS,
+    SPEED,
+    TOPIC,
+    LiveWorld,
+    Outage,
+    WorldServer,
+    WorldTime,
+    declarations,
+    length_of,
+    publisher,
+)
+from serving import render
+from serving.cli_log import Json, instant
+from serving.errors import MissingExtraError, OptionError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+app = typer.Typer(help="The simulated world, served as live feeds: serve, providers, outage.", no_args_is_help=True)
+FASTEST = 3_600.0
+
+Port = Annotated[int, typer.Option(help="Port on the loopback; 0 takes a free one.", min=0, max=65_535)]
+Speed = Annotated[
+    float,
+    typer.Option(
+        help="Simulated seconds in a real one; at 60 a reading comes every ten seconds.", min=0.1, max=FASTEST
+    ),
+]
+Mqtt = Annotated[
+    str | None, typer.Option(help="HOST:PORT of an MQTT server that the sky camera publishes to.", metavar="HOST:PORT")
+]
+
+
+@app.command()
+def serve(
+    port: Port = PORT,
+    speed: Speed = SPEED,
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 5,
+    anchor: Annotated[
+        str | None, typer.Option(help="When simulated and real time were the same; now by default. Continues a world.")
+    ] = None,
+    mqtt: Mqtt = None,
+    outage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PROVIDER:START:LENGTH, counted from now: meter:2m:90s. Repeatable.", metavar="PROVIDER:START:LENGTH"
+        ),
+    ] = None,
+) -> None:
+    """Serve five simulated providers on the loopback until it is stopped.
+
+    Then, in other terminals: `asknown world providers > providers.yaml` and
+    `asknown ingest run providers.yaml`. Prints the address on standard output.
+    """
+    begin = datetime.now(UTC) if anchor is None else instant(anchor, "--anchor")
+    time = WorldTime(anchor=begin, speed=speed)
+    world = LiveWorld(time=time, seed=seed)
+    stop = threading.Event()
+    with ExitStack() as stack:
+        server = stack.enter_context(WorldServer(world, port=port, outages=_outages(outage or [])))
+        if mqtt is not None:
+            stack.enter_context(publisher(server, mqtt))
+        typer.echo(server.address)
+        for name, told in server.status()["providers"].items():
+            place = f"mqtt://{mqtt} {TOPIC}/#" if name == "sky_camera" and mqtt else told["url"]
+            render.say(f"{name:<13} {place}")
+        render.say(f"seed {seed}, speed {speed:g}; to go on with this world later: --anchor {begin.isoformat()}")
+        _wait(stop)
+
+
+def _wait(stop: threading.Event) -> None:
+    """Until somebody stops the process."""
+
+    def told(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _outages(given: list[str]) -> dict[str, list[Outage]]:
+    """Outages by provider, counted from now."""
+    now = datetime.now(UTC)
+    found: dict[str, list[Outage]] = {}
+    for text in given:
+        name, _, times = text.partition(":")
+        start, _, length = times.partition(":")
+        if name not in PROVIDERS:
+            raise OptionError(f"--outage {text!r} names no provider", f"there are {', '.join(PROVIDERS)}: meter:2m:90s")
+        begin = now + _duration(start, text)
+        found.setdefault(name, []).append(Outage(begin, begin + _duration(length, text)))
+    return found
+
+
+def _duration(text: str, option: str) -> timedelta:
+    try:
+        return length_of(text)
+    except ValueError as error:
+        raise OptionError(f"--outage {option!r}: {text!r} is not a duration", "write --outage meter:2m:90s") from error
+
+
+@app.command()
+def providers(
+    port: Port = PORT,
+    speed: Speed = SPEED,
+    mqtt: Mqtt = None,
+    root: Annotated[str, typer.Option(help="Where the logs are to be, seen from the declaration.")] = "logs",
+    as_json: Json = False,
+) -> None:
+    """Print the declaration of the served providers, for `asknown ingest`; take the options that they are served with."""
+    declared = declarations(f"http://127.0.0.1:{port}", speed, mqtt=mqtt, root=root)
+    if as_json:
+        render.as_json(declared)
+        return
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "ingest", "the declaration") from error
+    typer.echo(yaml.safe_dump(declared, sort_keys=False, allow_unicode=True, width=120), nl=False)
+
+
+@app.command()
+def outage(
+    provider: Annotated[str, typer.Argument(help="One of the served providers.")],
+    seconds: Annotated[float | None, typer.Option(help="For how long; until --end by default.", min=0.0)] = None,
+    end: Annotated[bool, typer.Option("--end", help="End its outage.")] = False,
+    port: Port = PORT,
+    as_json: Json = False,
+) -> None:
+    """Let a served provider fail, or answer again."""
+    query = "" if seconds is None or end else f"?seconds={seconds:g}"
+    status = _ask("DELETE" if end else "POST", f"http://127.0.0.1:{port}/outage/{provider}{query}")
+    if as_json:
+        render.as_json(status)
+        return
+    render.table([{"provider": name, "down": told["down"]} for name, told in status["providers"].items()])
+
+
+def _ask(method: str, url: str) -> Any:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:  # noqa: S310 - loopback
+            return json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise OptionError(json.loads(error.read())["error"], "asknown world outage meter --seconds 90") from error
