@@ -63,6 +63,14 @@ class BrokerConsumer:
             await broker.stop()
 
     async def _take(self, message: Any) -> None:
+        """Keep a message; FastStream acknowledges it after that, and asks for it again after an error."""
+        try:
+            await self._keep(message)
+        except Exception as error:
+            self._intake.say.warning("not kept", provider=self._provider, problem=str(error) or repr(error))
+            raise
+
+    async def _keep(self, message: Any) -> None:
         key = _key(message.raw_message)
         if key is not None and self._spool.knows("broker", self._provider, key):
             return

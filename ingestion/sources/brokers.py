@@ -68,7 +68,7 @@ class MqttSource(SourceSettings):
         host: The server.
         port: Its port.
         topic: The topic, or a filter with `+` and `#`.
-        qos: 1 or 2; with 0 the server would forget what we did not get.
+        qos: 1. With 0 the server would forget what we did not get; with 2 it would not say that a message comes again.
         client_id: The name of the session; `None`: `asknown-` and the provider's name. Each job needs its own.
         version: Of the protocol.
         session_expiry: How long the server keeps the session while we are away; version 5.0 only, in 3.1.1 the server decides.
@@ -84,7 +84,7 @@ class MqttSource(SourceSettings):
     host: Address = "127.0.0.1"
     port: int = Field(default=1883, ge=1, le=65_535)
     topic: str = Field(min_length=1)
-    qos: Literal[1, 2] = 1
+    qos: Literal[1] = 1
     client_id: str | None = None
     version: Literal["3.1.1", "5.0"] = "5.0"
     session_expiry: Duration = "7d"

@@ -70,6 +70,8 @@ class NatsConsumer:
         self._environment = environment
         self._place = max(start or (0, 0), spool.last_place(self._provider) or (0, 0))
         self._epoch = self._place[0]
+        self._lost = asyncio.Event()
+        self._failed: BaseException | None = None
 
     async def session(self) -> None:
         """Connect, and consume until the connection is lost.
@@ -78,8 +80,8 @@ class NatsConsumer:
             NatsError: If the server cannot be reached, or refuses.
             SourceError: If there is no such stream.
         """
-        lost = asyncio.Event()
-        async with self._connected(lost) as broker:
+        self._lost, self._failed = asyncio.Event(), None
+        async with self._connected(self._lost) as broker:
             stream = await self._stream(broker)
             config = self._config(stream)
             name = await self._name(broker, stream)
@@ -98,7 +100,7 @@ class NatsConsumer:
             self._intake.connected = True
             self._say.info("connected", provider=self._provider, stream=self._source.stream, after=self._place[1])
             try:
-                await self._watch(broker, name, lost)
+                await self._watch(broker, name)
             finally:
                 self._intake.connected = False
                 await subscriber.stop()  # before the connection is closed: its loop would never wait again
@@ -198,7 +200,24 @@ class NatsConsumer:
         )
 
     async def _take(self, messages: list[Msg]) -> None:
-        """Keep a batch, then acknowledge it."""
+        """Keep a batch, then acknowledge it.
+
+        After a batch that failed none is taken in this session: FastStream goes on with the next, and then the place of that
+        would pass for the place of all before it.
+        """
+        if self._failed is not None:
+            return
+        try:
+            await self._keep(messages)
+        except BaseException as error:
+            self._failed = error
+            self._lost.set()
+            raise
+        for message in messages:
+            with contextlib.suppress(NatsError):
+                await message.ack()
+
+    async def _keep(self, messages: list[Msg]) -> None:
         records = []
         last = self._place[1]
         for message in messages:
@@ -217,18 +236,21 @@ class NatsConsumer:
             )
         await self._intake.keep(records)
         self._place = (self._epoch, last)
-        for message in messages:
-            with contextlib.suppress(NatsError):
-                await message.ack()
 
-    async def _watch(self, broker: NatsBroker, name: str, lost: asyncio.Event) -> None:
-        """Until the connection or the consumer is gone."""
+    async def _watch(self, broker: NatsBroker, name: str) -> None:
+        """Until the connection or the consumer is gone.
+
+        Raises:
+            BaseException: What a batch failed with.
+        """
         every = seconds_of(self._source.idle_every)
         jetstream = broker.connection.jetstream()
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(lost.wait(), _LOOK)
-            if lost.is_set():
+                await asyncio.wait_for(self._lost.wait(), _LOOK)
+            if self._failed is not None:
+                raise self._failed
+            if self._lost.is_set():
                 self._say.warning("lost", provider=self._provider, stream=self._source.stream)
                 return
             try:
