@@ -48,7 +48,7 @@ class Part:
         """Go on until cancelled."""
 
     async def stop(self) -> None:
-        """Take nothing new, finish what there is."""
+        """Finish what there is; `work` has been cancelled."""
 
     def check(self) -> dict[str, str]:
         """Name of a check to `"ok"` or to what is wrong; for readiness."""
@@ -200,14 +200,14 @@ class Job:
         if web is not None:
             self._web.should_exit = True
             await asyncio.wait([web], timeout=max(1.0, deadline - self._monotonic()))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for part in self._parts:
             try:
                 await asyncio.wait_for(part.stop(), max(5.0, deadline - self._monotonic()))
             except Exception:  # noqa: BLE001 - the other parts are stopped all the same
                 self._say.exception("did not stop", task=part.name)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self.abandoned = sorted(self._in_flight)
         if self.abandoned:
             self._say.warning("polls abandoned", providers=self.abandoned[:20], number=len(self.abandoned))

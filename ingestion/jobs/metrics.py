@@ -68,6 +68,7 @@ class Metrics:
         self.alert_failures = counter("alert_failures", "Alerts that a sink could not deliver.", ["sink"])
         self.spool_bytes = gauge("spool_bytes", "Bytes that are durable and not yet in a log.")
         self.spool_records = gauge("spool_records", "Records that are durable and not yet in a log.")
+        self.broker_connected = gauge("broker_connected", "Whether a provider's broker is reached.", ["provider"])
         self.push_requests = counter("push_requests", "Answers to senders, by status.", ["status"])
         self.push_rows = counter("push_rows", "Rows that were accepted over HTTP.")
         self.commit_retries = counter("commit_retries", "Commits that another commit came before.")

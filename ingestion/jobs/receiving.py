@@ -8,18 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ingestion.errors import SpoolError
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
 from ingestion.jobs.workplace import Polled, appended_fields
 from ingestion.push import PushApp
+from ingestion.sources.consuming import Consuming
 from ingestion.spool.flush import Flushed, Flusher
 from ingestion.spool.sink import LogSink, StoreReport
 from ingestion.spool.wal import Spool
 
 if TYPE_CHECKING:
     from ingestion.jobs.workplace import Workplace
+    from ingestion.providers import Provider
 
 USAGE_SECONDS: Final = 2.0
+BROKERS: Final = frozenset({"nats", "mqtt", "broker"})
 
 
 class Receiving(Part):
@@ -61,6 +65,8 @@ class Receiving(Part):
             self._spool.close()
             raise
         self._flusher = Flusher(self._spool, self._sink_of, every=every, on_flushed=self._flushed)
+        self._behind_brokers = [name for name, provider in providers.items() if _kind(provider) in BROKERS]
+        self._consuming: dict[str, Consuming] = {}
 
     def _sink_of(self, name: str) -> LogSink:
         workplace = self._workplace
@@ -79,12 +85,50 @@ class Receiving(Part):
         self._flusher.start()
 
     async def work(self) -> None:
-        """Tell how much waits."""
+        """Consume brokers, each in a task of its own; tell how much waits."""
+        async with asyncio.TaskGroup() as tasks:
+            for name in self._behind_brokers:
+                tasks.create_task(self._consume(name), name=f"consume {name}")
+            while True:
+                usage = self._spool.usage()
+                self._metrics.spool_bytes.set(usage.bytes)
+                self._metrics.spool_records.set(usage.records)
+                for name, consuming in self._consuming.items():
+                    label = self._metrics.label(name)
+                    self._metrics.broker_connected.labels(label).set(consuming.intake.connected)
+                await asyncio.sleep(USAGE_SECONDS)
+
+    async def _consume(self, name: str) -> None:
+        """Consume one provider's broker; whatever fails is told, and begins again."""
+        wait = 1.0
         while True:
-            usage = self._spool.usage()
-            self._metrics.spool_bytes.set(usage.bytes)
-            self._metrics.spool_records.set(usage.records)
-            await asyncio.sleep(USAGE_SECONDS)
+            try:
+                self._consuming[name] = await asyncio.to_thread(self._connection, name)
+                await self._consuming[name].run()
+            except SpoolError:
+                if self._closed:
+                    return
+                self._say.exception("not consuming", provider=name)
+            except Exception as error:  # noqa: BLE001 - one provider's broker is not the others'
+                problem = self._workplace.redact(str(error)).splitlines()[0]
+                self._say.warning("not consuming", provider=name, problem=problem, again_in=wait)
+                self._metrics.task_failures.labels("consume").inc()
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 60.0)
+
+    def _connection(self, name: str) -> Consuming:
+        """A consumer that goes on where the log and the spool end."""
+        workplace = self._workplace
+        with workplace.logs.borrow(name) as log:
+            progress = log.progress()
+        return Consuming(
+            workplace.providers[name],
+            self._spool,
+            progress,
+            environment=workplace.environment,
+            clock=workplace.clock,
+            say=self._say,
+        )
 
     async def stop(self) -> None:
         """Flush what is there, and close the spool."""
@@ -106,8 +150,14 @@ class Receiving(Part):
         self._spool.close()
 
     def check(self) -> dict[str, str]:
-        """Whether rows are taken."""
-        return {"spool": "closed" if self._closed else "ok" if self._started else "not started"}
+        """Whether rows are taken, and brokers are reached."""
+        found = {"spool": "closed" if self._closed else "ok" if self._started else "not started"}
+        for name in self._behind_brokers:
+            consuming = self._consuming.get(name)
+            found[f"broker of {name}"] = (
+                "ok" if consuming is not None and consuming.intake.connected else "not connected"
+            )
+        return found
 
     # ------------------------------------------------------------------------------------------------------- telling
 
@@ -138,3 +188,7 @@ class Receiving(Part):
         (self._say.info if good else self._say.warning)("stored", **line)
         done = Polled(provider=part.provider, outcome=report.outcome, error=report.refused)
         self._workplace.looked(done)
+
+
+def _kind(provider: Provider) -> str | None:
+    return provider.source.kind if provider.source is not None else None

@@ -136,6 +136,10 @@ class History:
 
     Args:
         quantile: Of the usual delays, what the newest is compared with.
+        values: Whether values are read too, for whoever watches distributions.
+
+    Attributes:
+        fresh: The values that the last look found: of measured rows that are no retractions, in their order.
     """
 
     __slots__ = (
@@ -153,10 +157,14 @@ class History:
         "_quantile",
         "_rate",
         "_seen",
+        "_values",
+        "fresh",
     )
 
-    def __init__(self, quantile: float | None = None) -> None:
+    def __init__(self, quantile: float | None = None, *, values: bool = False) -> None:
         self._quantile = quantile
+        self._values = values
+        self.fresh = pl.DataFrame()
         self._seen = -1
         self._arrivals: deque[datetime] = deque(maxlen=ARRIVALS)
         self._delays, self._lags = array("d"), array("d")
@@ -177,6 +185,7 @@ class History:
         """
         position = log.position()
         files = log.table.files().select(_FILES).rows(named=True)
+        self.fresh = self.fresh.clear()
         if position > self._seen:
             self._read(log, files)
             self._seen = position
@@ -189,16 +198,22 @@ class History:
         about = "issue_time" if log.kind == "forecast" else "event_time"
         new = [file for file in files if file["max.log_sequence"] is None or file["max.log_sequence"] > self._seen]
         paths = _newest(new, OBSERVATION, rows=ROWS, most=ARRIVALS) | _newest(new, POLL, rows=POLLS, most=POLLS)
-        wanted = list(dict.fromkeys([*_COLUMNS, about]))
+        numbers = (
+            [column.name for column in log.table.value_columns if column.dtype.is_numeric()] if self._values else []
+        )
+        wanted = list(dict.fromkeys([*_COLUMNS, about, *numbers]))
         rows = log.table.read(list(paths), wanted).filter(pl.col("log_sequence") > self._seen).collect()
-        self._take_arrivals(rows.filter(rows["record_kind"] == OBSERVATION), about)
+        observed = rows.filter(pl.col("record_kind") == OBSERVATION, pl.col("arrival_kind") == "measured")
+        self._take_arrivals(observed, about)
+        if numbers:
+            told = observed.filter(~pl.col("is_retraction").fill_null(value=False)).sort("log_sequence")
+            self.fresh = told.select(numbers)
         self._take_polls(rows.filter(rows["record_kind"] == POLL).sort("log_sequence").tail(POLLS))
 
     def _take_arrivals(self, rows: pl.DataFrame, about: str) -> None:
-        """The freshest row of each measured arrival."""
+        """The freshest row of each arrival."""
         arrivals = (
             rows.lazy()
-            .filter(pl.col("arrival_kind") == "measured")
             .group_by("arrival_time")
             .agg(pl.col("event_time").max(), freshest=pl.col(about).max(), received=pl.col("received_time").max())
             .sort("arrival_time")
@@ -268,6 +283,7 @@ _COLUMNS = (
     "arrival_kind",
     "record_kind",
     "record_detail",
+    "is_retraction",
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ingestion.checks import MIN_ROWS, ShiftDetector
 from ingestion.jobs.alerts import IncidentBook, Notice, alone, evaluate
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
@@ -17,13 +18,43 @@ from ingestion.jobs.recent import History, Recent
 from ingestion.jobs.status import judge
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ingestion.jobs.webhook import Webhook
     from ingestion.jobs.workplace import Polled, Workplace
 
 JUDGE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 10.0
 """A provider's log is read at most so often."""
+BLOCK_ROWS: Final = 500
 _BOOK: Final = "incidents.json"
+
+
+class Distributions:
+    """Whether a provider's values are as they were; learns from the log what that is.
+
+    Args:
+        ignored: Columns that are not watched.
+
+    Attributes:
+        shifted: What is not as it was, a sentence each.
+    """
+
+    def __init__(self, ignored: Iterable[str]) -> None:
+        self._detector = ShiftDetector(frozenset(ignored))
+        self._since = 0
+        self.shifted: tuple[str, ...] = ()
+
+    def take(self, rows: pl.DataFrame) -> None:
+        """Compare rows, in the order in which they came, with those before, some hundred at a time."""
+        for start in range(0, rows.height, BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            shifts = self._detector.observe(block)
+            self._since += block.height
+            if shifts:
+                self.shifted, self._since = tuple(map(str, shifts)), 0
+            elif self._since >= 2 * MIN_ROWS:  # fewer rows wait for the next, and say nothing
+                self.shifted = ()
 
 
 class Watch(Part):
@@ -61,7 +92,7 @@ class Watch(Part):
         self._looked: dict[str, float] = {}
         self._histories: dict[str, History] = {}
         self._recent: dict[str, Recent] = {}
-        self._shifts: dict[str, tuple[str, ...]] = {}
+        self._distributions: dict[str, Distributions] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="watch")
         workplace.after_poll.append(self.polled)
 
@@ -121,9 +152,15 @@ class Watch(Part):
 
     def _read(self, name: str) -> Recent:
         provider = self._workplace.providers[name]
-        history = self._histories.setdefault(name, History(provider.alerts.delay_quantile))
+        history = self._histories.get(name)
+        if history is None:
+            history = History(provider.alerts.delay_quantile, values=provider.alerts.shifts)
+            self._histories[name] = history
+            self._distributions[name] = Distributions({*provider.entities, *(provider.key or ())})
         with self._workplace.logs.borrow(name) as log:
             recent = history.look(log)
+        self._distributions[name].take(history.fresh)
+        history.fresh = history.fresh.clear()
         if recent.last_arrival is not None:
             self._metrics.last_arrival.labels(self._metrics.label(name)).set(recent.last_arrival.timestamp())
         return recent
@@ -135,7 +172,7 @@ class Watch(Part):
         for name, recent in self._recent.items():
             provider = self._workplace.providers[name]
             status = judge(provider, recent, now=now)
-            findings = evaluate(provider, status, shifts=self._shifts.get(name, ()))
+            findings = evaluate(provider, status, shifts=self._distributions[name].shifted)
             settle = provider.silent_after
             notices += book.update(
                 name, findings, now, settle=min(settle, timedelta(hours=6)) if settle is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -9,8 +10,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats as nats_client
 import pytest
+from brokers import message
 from jobs_process import KEY, TOKEN, Feed, asknown, declare, running, serve_feed
+from services import Server
 
 import ingestion
 
@@ -106,3 +110,41 @@ def test_without_a_file_the_command_says_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is no file that declares providers" in done.stderr
     assert "--providers FILE" in done.stderr
+
+
+def test_a_job_consumes_a_broker_and_goes_on_after_kills_of_both(tmp_path: Path, nats: Server) -> None:
+    (tmp_path / "asknown.yaml").write_text(f"""
+providers:
+  counter:
+    entities: [station]
+    contract: {{columns: {{station: String, n: Int64}}}}
+    source: {{kind: nats, servers: ["nats://127.0.0.1:{nats.port}"], stream: COUNTS, subject: "counts.>"}}
+    drop_unchanged: false
+""")
+
+    async def publish(first: int, last: int) -> None:
+        client = await nats_client.connect(f"nats://127.0.0.1:{nats.port}")
+        stream = client.jetstream()
+        await stream.add_stream(name="COUNTS", subjects=["counts.>"], storage="file")
+        for number in range(first, last):
+            await stream.publish("counts.mast", message(number))
+        await client.close()
+
+    def stored() -> list[int]:
+        return sorted(ingestion.open_log(tmp_path / "logs", "counter").scan().collect()["n"].to_list())
+
+    asyncio.run(publish(0, 50))
+    with running(tmp_path) as job:
+        job.until(lambda: job.get("/readyz")[0] == 200 and len(stored()) == 50)
+        assert 'asknown_broker_connected{provider="counter"} 1.0' in job.get("/metrics")[1]
+        nats.restart(killed=True)
+        asyncio.run(publish(50, 100))
+        job.until(lambda: len(stored()) == 100)
+        asyncio.run(publish(100, 150))
+        job.process.kill()
+    with running(tmp_path) as job:
+        asyncio.run(publish(150, 200))
+        job.until(lambda: len(stored()) >= 200)
+        job.process.send_signal(signal.SIGTERM)
+        assert job.process.wait(60) == 0
+    assert stored() == list(range(200))
