@@ -468,6 +468,9 @@ def _rows(records: _Records, layout: Layout, at: _Place) -> pl.DataFrame:
             _check_some_are_read(ours, values, problems, at)
             broken[ours] = problems
         columns[ours] = values.alias(ours)
+    if layout.columns and records.height and not columns:
+        named = ", ".join(map(repr, records.names()[:12]))
+        at.fail("has none of the columns that are declared", f"its own are {named}.")
     for name, value in layout.constants.items():
         columns[name] = column_of(name, [value] * records.height).cast(column_of(name, [value]).dtype)
     if layout.retraction is not None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ingestion.errors import PayloadError
+from ingestion.sources import times
 from ingestion.sources.layout import Layout, RetractionRule, StateTime, TimeFormat
 from ingestion.sources.parsing import parse_payload, state_time_of
 from ingestion.sources.times import read_instants
@@ -272,6 +273,15 @@ def test_lost_and_other_columns() -> None:
     assert lost.to_dicts() == [{"x": 1, "y": 2}, {"x": 3, "y": None}]  # z, which no row has, is not there at all
     kept = parse(content, format="json", columns={"x": "a"}, others="keep")
     assert kept.columns == ["x", "b"]
+
+
+def test_rows_without_any_declared_column_are_no_empty_answer() -> None:
+    with pytest.raises(PayloadError) as caught:
+        parse(b"id;at\na;1\n", format="csv", columns={"station": "id", "event_time": "at"})
+    assert str(caught.value) == (
+        "provider 'meter': page: has none of the columns that are declared\n\nhint: its own are 'id;at'."
+    )
+    assert parse(b"id,at\n", format="csv", columns={"station": "id", "event_time": "at"}).is_empty()
 
 
 def test_absent_is_not_null() -> None:
@@ -556,6 +566,31 @@ def test_an_instant_is_the_same_however_it_is_written(locals_: list[datetime], z
     assert instants(micros, format="epoch_us")[0] == zoned
     assert instants([str(Decimal(value) / 1_000_000) for value in micros], format="epoch_s")[0] == zoned
     assert instants([f"{value}000" for value in micros], format="epoch_ns")[0] == zoned
+
+
+ISO_TEXTS = st.one_of(
+    st.none(),
+    st.builds(
+        "{}-{}-{}{}{}:{}:{}{}{}".format,
+        st.sampled_from(["0001", "1969", "2025", "9999", "12025"]),
+        st.sampled_from(["01", "02", "12", "13"]),
+        st.sampled_from(["01", "28", "29", "31"]),
+        st.sampled_from(["T", " "]),
+        st.sampled_from(["00", "23", "24"]),
+        st.sampled_from(["00", "59", "60"]),
+        st.sampled_from(["00", "59", "60"]),
+        st.sampled_from(["", ".1", ".123456", ".1234567", "."]),
+        st.sampled_from(["Z", "+00:00", "-00:30", "+23:59", "+24:00", "+0530", ""]),
+    ),
+)
+
+
+@given(st.lists(ISO_TEXTS, min_size=1, max_size=3))
+def test_the_short_way_for_usual_instants_says_the_same(texts: list[str | None]) -> None:
+    short = instants([*texts])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(times, "_of_usual_iso", lambda _: None)
+        assert instants([*texts]) == short
 
 
 @given(st.data())
