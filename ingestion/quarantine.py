@@ -371,15 +371,16 @@ def _planned(
     if judged:
         frame = pl.concat([part for part, _ in judged], how="diagonal_relaxed")
         reasons = pl.concat([found for _, found in judged])
-        order = frame.select(pl.col(SEQUENCE).arg_sort()).to_series()
+        order = pl.select(__n=pl.int_range(frame.height)).sort(by=frame[SEQUENCE], maintain_order=True).to_series()
         frame, reasons = frame[order], reasons[order]
     else:
         frame, reasons = pl.DataFrame(schema={SEQUENCE: pl.Int64}), pl.Series("reason", [], dtype=pl.String)
-    # A payload that is parsed now is one record, and its rows are many: those that break go back on their own.
-    own = frame[SEQUENCE].is_in(raw)
-    stays = reasons.is_not_null() & ~own
+    # A payload that is parsed now is one record, and its rows are many: if any of them is good, the others go back alone.
+    good = frame.filter(reasons.is_null())[SEQUENCE]
+    alone = frame[SEQUENCE].is_in(raw) & frame[SEQUENCE].is_in(good.implode())
+    stays = reasons.is_not_null() & ~alone
     for sequence, why in zip(frame.filter(stays)[SEQUENCE], reasons.filter(stays), strict=True):
-        held[sequence] = why
+        held.setdefault(sequence, why)
     return _Plan(frame.filter(~stays), reasons.filter(~stays), held, emptied, table.head().next_sequence)
 
 

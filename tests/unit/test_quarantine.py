@@ -25,6 +25,8 @@ from ingestion import (
 from ingestion import quarantine as module
 from ingestion.append import Attempt, append_batch
 from ingestion.batch import payloads, prepare_batch
+from ingestion.checks import check_rows
+from ingestion.providers import load_providers
 from ingestion.table import LogTable
 from serving.cli import run
 
@@ -398,3 +400,37 @@ def test_the_commands_refuse_what_means_nothing(tmp_path: Path, capsys: pytest.C
     assert command("drop", root, "weather", "7", "--why", "x", capsys=capsys)[0] == 2
     assert command("drop", root, "weather", "--all", capsys=capsys)[0] == 2
     assert command("show", root, "wether", capsys=capsys)[0] == 3
+
+
+DECLARED = """
+providers:
+  weather:
+    entities: [station]
+    contract: {columns: {station: String, temp: {dtype: Float64, max: LIMIT}}}
+    source:
+      kind: http
+      url: http://127.0.0.1:9/readings
+      layout: {format: csv, separator: SEPARATOR, columns: {station: id, event_time: at, temp: t}}
+"""
+
+
+def test_a_release_holds_rows_against_the_contract_and_layout_of_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, root = tmp_path / "providers.yaml", str(tmp_path / "logs")
+    file.write_text(DECLARED.replace("LIMIT", "60").replace("SEPARATOR", "','"))
+    provider = load_providers(file).select(["weather"])[0]
+    log = provider.open(root)
+    hot = check_rows(batch(("a", at(10), 99.0), ("a", at(11), 20.0)), provider.contract, provider.definition())
+    unread = ("cannot be parsed: no column", "id;at;t\na;2026-01-05T12:00:00Z;21.5\nb;2026-01-05T12:00:00Z;500\n")
+    log.append(hot.frame, reasons=hot.reasons, original=hot.original, aside=[unread])
+    assert values(log) == [("a", 11, 20.0)]
+    words = ("release", root, "weather", "--all", "--providers", str(file), "--json")
+    code, out = command(*words, capsys=capsys)
+    assert (code, json.loads(out)["rows"]) == (1, 0)
+    file.write_text(DECLARED.replace("LIMIT", "100").replace("SEPARATOR", "';'"))
+    code, out = command(*words, capsys=capsys)
+    report = json.loads(out)
+    assert (code, report["released"], report["rows"]) == (1, 2, 2)  # 99 degrees, and what was not parsed
+    assert sorted(values(log)) == [("a", 10, 99.0), ("a", 11, 20.0), ("a", 12, 21.5)]
+    assert [reason.startswith("temp") for reason in log.quarantine()["reason"]] == [True]  # 500 degrees, on its own now
