@@ -300,7 +300,10 @@ def payloads(original: pl.DataFrame, numbers: pl.Series) -> pl.Series:
     """Rows as they were handed over, each as one line of JSON; instants as text, bytes as hexadecimal digits."""
     picked = original[numbers.to_list()] if numbers.len() else original.clear()
     plain = picked.with_columns(
-        cs.binary().bin.encode("hex"), cs.temporal().cast(pl.String), cs.categorical().cast(pl.String)
+        cs.binary().bin.encode("hex"),
+        cs.duration().dt.to_string("iso"),
+        (cs.temporal() - cs.duration()).cast(pl.String),
+        cs.categorical().cast(pl.String),
     )
     return plain.select(pl.struct(pl.all()).struct.json_encode().alias("payload")).to_series()
 

@@ -49,7 +49,7 @@ def _cast(values: pl.Series, dtype: pl.DataType) -> pl.Series:
     elif source.is_nested():
         cast = None
     elif dtype == pl.String:
-        cast = values.cast(pl.String) if source != pl.Binary else None
+        cast = None if source == pl.Binary or isinstance(source, pl.Duration) else values.cast(pl.String)
     elif dtype == pl.Boolean:
         cast = _as_truth(values)
     elif dtype.is_integer():
@@ -129,10 +129,10 @@ def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
                 texts = values.str.strip_chars().str.replace(" ", "T", literal=True)
                 return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit=dtype.time_unit, strict=False)
             instants, _ = read_instants(values, TimeFormat())
-            return instants.dt.convert_time_zone(dtype.time_zone).dt.cast_time_unit(dtype.time_unit)
+            return instants.dt.convert_time_zone(dtype.time_zone).cast(dtype, strict=False)
         if isinstance(source, pl.Datetime) and (source.time_zone is None) == (dtype.time_zone is None):
-            cast = values.dt.cast_time_unit(dtype.time_unit)
-            exact = cast.dt.cast_time_unit(source.time_unit) == values
+            cast = values.cast(pl.Datetime(dtype.time_unit, source.time_zone), strict=False)
+            exact = cast.cast(source, strict=False) == values
             return _where(cast if dtype.time_zone is None else cast.dt.convert_time_zone(dtype.time_zone), exact)
         return None
     if dtype == pl.Date:
@@ -144,8 +144,8 @@ def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     if dtype == pl.Time and source == pl.String:
         return values.str.to_time("%H:%M:%S%.f", strict=False)
     if isinstance(dtype, pl.Duration) and isinstance(source, pl.Duration):
-        cast = values.dt.cast_time_unit(dtype.time_unit)
-        return _where(cast, cast.dt.cast_time_unit(source.time_unit) == values)
+        cast = values.cast(dtype, strict=False)
+        return _where(cast, cast.cast(source, strict=False) == values)
     return None
 
 

@@ -131,9 +131,10 @@ class _Check:
 
     def run(self, received_time: datetime | None) -> Checked:
         frame = self.original
-        if BROKEN in frame.columns:
+        unread = frame.schema.get(BROKEN) == pl.String
+        if unread:
             self._report("unreadable", "", self._hard, frame[BROKEN].is_not_null(), "cannot be read: " + frame[BROKEN])
-        told = frame[BROKEN].is_not_null() if BROKEN in frame.columns else self._nowhere
+        told = frame[BROKEN].is_not_null() if unread else self._nowhere
         self._system_columns(told)
         self._keys(told)
         retraction = self.columns.get("is_retraction", self._nowhere).fill_null(value=False)
@@ -154,6 +155,11 @@ class _Check:
         return pl.Series([True]).new_from_index(0, self.original.height)
 
     @property
+    def _lists_absent(self) -> bool:
+        names = self.original.schema.get(ABSENT) in (pl.List(pl.String), pl.List(pl.Null))
+        return names and self.contract.updates == "columns"
+
+    @property
     def _key_names(self) -> list[str]:
         return [*self.definition.entities, *(self.definition.key or ())]
 
@@ -170,7 +176,9 @@ class _Check:
                 self._instants(name, told)
             elif name == "is_retraction":
                 self.columns[name] = self._typed(name, pl.Boolean(), self._nowhere)
-            elif name == "arrival_kind" or (name == ABSENT and self.contract.updates == "columns"):
+            elif name == "arrival_kind":
+                self.columns[name] = self._typed(name, pl.String(), self._nowhere)
+            elif name == ABSENT and self._lists_absent:
                 self.columns[name] = self.original[name]
 
     def _instants(self, name: str, told: pl.Series) -> None:
@@ -266,7 +274,7 @@ class _Check:
         fails &= ~spared
         if not fails.any():
             return cast
-        texts = _shown(name, values, fails)
+        texts = _shown(values, fails)
         asked = "instant with an offset" if name in TIME_COLUMNS else dtype_text(dtype)
         reasons = pl.select(pl.format("{}={} is no {}", pl.lit(name), texts, pl.lit(asked))).to_series()
         everything = int(fails.sum()) == len(values) - values.null_count()
@@ -298,7 +306,7 @@ class _Check:
     def _report_values(self, kind: Kind, name: str, policy: Policy, broken: pl.Series, rule: str) -> None:
         broken = broken.fill_null(value=False)
         if broken.any():
-            texts = _shown(name, self.columns[name], broken)
+            texts = _shown(self.columns[name], broken)
             reasons = pl.select(pl.format("{}={} {}", pl.lit(name), texts, pl.lit(rule))).to_series()
             self._report(kind, name, policy, broken, reasons, packed=True)
 
@@ -409,19 +417,18 @@ def _refusal(flags: Iterable[Flag], height: int) -> str:
     return f"{first.example}{rows}" + (f", and {len(others)} more" if others else "")
 
 
-def _shown(name: str, values: pl.Series, rows: pl.Series) -> pl.Series:
+def _shown(values: pl.Series, rows: pl.Series) -> pl.Series:
     """The values of some rows as a person reads them."""
     picked = values.filter(rows)
     if picked.dtype == pl.String:
         texts = pl.select(pl.format("'{}'", _shortened(picked))).to_series()
-    elif (
-        picked.dtype.is_float() or picked.dtype.is_numeric() or picked.dtype == pl.Boolean or picked.dtype.is_temporal()
-    ):
+    elif isinstance(picked.dtype, pl.Duration):
+        texts = picked.dt.to_string("polars")
+    elif picked.dtype.is_numeric() or picked.dtype == pl.Boolean or picked.dtype.is_temporal():
         texts = picked.cast(pl.String)
     else:
-        rendered = payloads(pl.DataFrame({name: picked}), pl.int_range(len(picked), eager=True))
-        start = len(f'{{"{name}":')
-        texts = _shortened(rendered.str.slice(start).str.strip_suffix("}"))
+        rendered = payloads(pl.DataFrame({"v": picked}), pl.int_range(len(picked), eager=True))
+        texts = _shortened(rendered.str.slice(len('{"v":')).str.strip_suffix("}"))
     return texts
 
 

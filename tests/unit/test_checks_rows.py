@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion import ProviderDefinition
+from ingestion import ProviderDefinition, create_log
 from ingestion.checks import Checked, cast_column, check_rows
-from ingestion.providers import ColumnRule, Contract
+from ingestion.providers import ColumnRule, Contract, parse_dtype
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TEMP = ColumnRule(dtype="Float64", unit="degC", min=-60, max=60)
@@ -391,3 +394,61 @@ def test_a_cast_loses_nothing_or_says_so(values: list[float | None]) -> None:
             assert (after is None) == (before is None or failed)
             if after is not None:
                 assert float(after) == before or before != before  # noqa: PLR0124 - NaN as text is NaN again
+
+
+# Every type that a parser may bring, and every type that a contract may ask for.
+CAME = [
+    pl.Series("c", [1, 2**62, None], dtype=pl.Int64),
+    pl.Series("c", [2**63, 1, None], dtype=pl.UInt64),
+    pl.Series("c", [2**100, 1, None], dtype=pl.Int128),
+    pl.Series("c", [1.5, math.nan, math.inf, None]),
+    pl.Series("c", ["1", "x", "", None, "2026-03-01", "[1]", "true", "9" * 400, "1e5", "\u0661", "-0", "1_000"]),
+    pl.Series("c", [True, None]),
+    pl.Series("c", [b"x", None]),
+    pl.Series("c", [date(2026, 3, 1), None]),
+    pl.Series("c", [time(12), None]),
+    pl.Series("c", [datetime(2026, 3, 1), None]),  # noqa: DTZ001 - naive instants come too
+    pl.Series("c", [datetime(9999, 1, 1, tzinfo=UTC), None], dtype=pl.Datetime("ms", "UTC")),
+    pl.Series("c", [timedelta(days=1), None]),
+    pl.Series("c", [[1, 2], None, []]),
+    pl.Series("c", [["a"], None]),
+    pl.Series("c", [[1.0, 2.0], None], dtype=pl.Array(pl.Float64, 2)),
+    pl.Series("c", [{"a": 1}, None]),
+    pl.Series("c", [None, None]),
+    pl.Series("c", ["a", None], dtype=pl.Categorical),
+    pl.Series("c", [Decimal("1.50"), Decimal("1.00"), None]),
+]
+ASKED = ["Float64", "Float32", "Int8", "UInt64", "Boolean", "String", "Binary", "Date", "Time", "Duration(us)"]
+ASKED += ["Datetime(us, UTC)", "Datetime(ns, UTC)", "Datetime(ms)", "Datetime(us, Europe/Berlin)", "Decimal(10, 2)"]
+ASKED += ["List(Float32)", "List(String)", "Array(Float32, 2)", "List(List(Int8))", "List(Date)"]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_whatever_comes_is_of_its_type_or_has_a_reason(asked: str) -> None:
+    for values in CAME:
+        for came in (values, values.clear(), values.head(1)):
+            frame = pl.DataFrame({"c": came}).with_columns(station=pl.lit("a"), event_time=pl.lit(NOON))
+            checked = check(frame, contract(c=asked))
+            assert checked.frame.schema["c"] == parse_dtype(asked)
+            lost = [
+                before is not None and after is None for before, after in zip(came, checked.frame["c"], strict=True)
+            ]
+            assert [reason is not None for reason in reasons(checked)] == lost
+
+
+@pytest.mark.parametrize(
+    "name", ["event_time", "received_time", "is_retraction", "arrival_kind", "station", "__absent"]
+)
+def test_whatever_stands_in_the_log_s_own_columns_is_judged_and_not_raised(name: str) -> None:
+    for values in CAME:
+        frame = pl.DataFrame({name: values}).with_columns(temp=pl.lit(1.0))
+        for policies in ({}, {"updates": "columns"}):
+            checked = check(frame, contract(policies, temp=TEMP))
+            assert checked.frame.height == frame.height
+
+
+def test_a_duration_is_kept_in_the_quarantine_as_text(tmp_path: Path) -> None:
+    log = create_log(tmp_path, "mast", entities=["station"], clock=lambda: NOON)
+    frame = rows(open_for=[timedelta(hours=1), timedelta(hours=2)])
+    log.append(frame, reasons=pl.Series([None, "too long"]))
+    assert log.quarantine()["payload"].str.json_path_match("$.open_for").to_list() == ["PT2H"]
