@@ -468,9 +468,7 @@ def _rows(records: _Records, layout: Layout, at: _Place) -> pl.DataFrame:
             _check_some_are_read(ours, values, problems, at)
             broken[ours] = problems
         columns[ours] = values.alias(ours)
-    if layout.columns and records.height and not columns:
-        named = ", ".join(map(repr, records.names()[:12]))
-        at.fail("has none of the columns that are declared", f"its own are {named}.")
+    _check_some_are_there(columns, records, layout, at)
     for name, value in layout.constants.items():
         columns[name] = column_of(name, [value] * records.height).cast(column_of(name, [value]).dtype)
     if layout.retraction is not None:
@@ -500,6 +498,12 @@ def _check_some_are_read(ours: str, instants: pl.Series, problems: pl.Series, at
             f"no value of {ours!r} can be read: {first[0]}",
             f'say how it is written, e.g. times: {{{ours}: {{format: iso, zone: "Europe/Berlin"}}}}.',
         )
+
+
+def _check_some_are_there(columns: dict[str, pl.Series], records: _Records, layout: Layout, at: _Place) -> None:
+    if layout.columns and records.height and not columns:
+        named = ", ".join(map(repr, records.names()[:12]))
+        at.fail("has none of the columns that are declared", f"its own are {named}.")
 
 
 def _retractions(records: _Records, layout: Layout) -> pl.Series:
