@@ -426,7 +426,7 @@ ASKED += ["List(Float32)", "List(String)", "Array(Float32, 2)", "List(List(Int8)
 @pytest.mark.parametrize("asked", ASKED)
 def test_whatever_comes_is_of_its_type_or_has_a_reason(asked: str) -> None:
     for values in CAME:
-        for came in (values, values.clear(), values.head(1)):
+        for came in (values, values.clear()):
             frame = pl.DataFrame({"c": came}).with_columns(station=pl.lit("a"), event_time=pl.lit(NOON))
             checked = check(frame, contract(c=asked))
             assert checked.frame.schema["c"] == parse_dtype(asked)
