@@ -26,6 +26,7 @@ _ISO = (
     r"(?:[Tt ](?<hour>\d{2}):?(?<minute>\d{2})(?::?(?<second>\d{2})(?:[.,](?<fraction>\d{1,18}))?)?"
     r"\s*(?<offset>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?\s*$"
 )
+_USUAL = r"^\d{{4}}-\d{{2}}-\d{{2}}{}\d{{2}}:\d{{2}}:[0-5]\d(?:\.\d{{1,6}})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$"
 
 
 def read_instants(values: pl.Series, how: TimeFormat) -> tuple[pl.Series, pl.Series]:
@@ -59,6 +60,9 @@ def read_instants(values: pl.Series, how: TimeFormat) -> tuple[pl.Series, pl.Ser
 
 def _of_iso(texts: pl.Series, how: TimeFormat) -> tuple[pl.Series, pl.Series]:
     """ISO 8601, with or without offset, with or without a time of day."""
+    usual = _of_usual_iso(texts)
+    if usual is not None:
+        return usual, _no_problems(len(texts))
     part = texts.str.extract_groups(_ISO).struct
     day = part.field("date").str.replace_all("-", "").str.to_date("%Y%m%d", strict=False)
     plain = day.cast(pl.Datetime("us")).cast(pl.Int64)
@@ -91,6 +95,20 @@ def _of_iso(texts: pl.Series, how: TimeFormat) -> tuple[pl.Series, pl.Series]:
         .otherwise(pl.format("{} is not an ISO 8601 instant", shown))
     ).to_series()
     return _in_range(instants), problems.fill_null(_out_of_range(instants, shown))
+
+
+def _of_usual_iso(texts: pl.Series) -> pl.Series | None:
+    """Instants in the form that nearly everybody sends, in a tenth of the time; `None` if one of them has another."""
+    between = "T" if "T" in (texts.drop_nulls().head(1).to_list() or [""])[0] else " "
+    if not texts.str.contains(_USUAL.format(between)).all():
+        return None
+    read = texts.str.to_datetime(f"%Y-%m-%d{between}%H:%M:%S%.f%#z", strict=False, time_unit="us")
+    whole = read.dtype == INSTANT and read.null_count() == texts.null_count()
+    return read if whole and bool(read.dt.year().is_between(1, 9999).all()) else None
+
+
+def _no_problems(rows: int) -> pl.Series:
+    return pl.Series([None], dtype=pl.String).new_from_index(0, rows)
 
 
 def _offset_us(offset: pl.Series) -> pl.Series:
@@ -201,13 +219,13 @@ def _of_days(days: pl.Series, how: TimeFormat, texts: pl.Series) -> tuple[pl.Ser
         ).to_series()
         return pl.Series([None] * len(days), dtype=INSTANT), problems
     local = days.cast(pl.Datetime("us")).cast(pl.Int64) + (DAY_US if how.date_means == "end" else 0)
-    return _in_range(_to_utc(local, how.zone)), pl.Series([None] * len(days), dtype=pl.String)
+    return _in_range(_to_utc(local, how.zone)), _no_problems(len(days))
 
 
 def _to_utc(local: pl.Series, zone: str | None) -> pl.Series:
     """Local microseconds in a zone, as UTC ones: a doubled time is its first, one in a gap is the transition (R15)."""
     if zone is None:
-        return pl.Series([None] * len(local), dtype=pl.Int64)
+        return pl.Series([None], dtype=pl.Int64).new_from_index(0, len(local))
     stamps = local.cast(pl.Datetime("us"))
     found = stamps.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.epoch("us")
     for row in (found.is_null() & local.is_not_null()).arg_true():

@@ -558,14 +558,14 @@ LOCALS = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ00
     st.sampled_from(["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "UTC"]),
 )
 def test_an_instant_is_the_same_however_it_is_written(locals_: list[datetime], zone: str) -> None:
-    zoned = [local.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)) for local in locals_]
-    offsets_in_minutes = [moment for moment in zoned if moment.utcoffset().seconds % 60 == 0]  # type: ignore[union-attr]
-    micros = [(moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) for moment in zoned]
-    if offsets_in_minutes:
-        assert instants([moment.isoformat() for moment in offsets_in_minutes])[0] == offsets_in_minutes
-    assert instants(micros, format="epoch_us")[0] == zoned
-    assert instants([str(Decimal(value) / 1_000_000) for value in micros], format="epoch_s")[0] == zoned
-    assert instants([f"{value}000" for value in micros], format="epoch_ns")[0] == zoned
+    exact = [local.replace(tzinfo=UTC) for local in locals_]
+    zoned = [moment.astimezone(ZoneInfo(zone)) for moment in exact]
+    texts = [moment.isoformat() for moment in zoned if moment.utcoffset().seconds % 60 == 0]  # type: ignore[union-attr]
+    micros = [(moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) for moment in exact]
+    assert [instants([text])[0] for text in texts] == [[datetime.fromisoformat(text).astimezone(UTC)] for text in texts]
+    assert instants(micros, format="epoch_us")[0] == exact
+    assert instants([str(Decimal(value) / 1_000_000) for value in micros], format="epoch_s")[0] == exact
+    assert instants([f"{value}000" for value in micros], format="epoch_ns")[0] == exact
 
 
 ISO_TEXTS = st.one_of(
