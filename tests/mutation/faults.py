@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "alignment"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,12 @@ class Fault:
     rule: str
     old: str
     new: str
+    package: str = "alignment"
 
 
-def place_of(fault: Fault, package: Path = PACKAGE) -> Path:
-    """The one file of the package that has the fault's text."""
-    places = [path for path in sorted(package.rglob("*.py")) if fault.old in path.read_text()]
+def place_of(fault: Fault, root: Path = ROOT) -> Path:
+    """The one file of the fault's package that has its text."""
+    places = [path for path in sorted((root / fault.package).rglob("*.py")) if fault.old in path.read_text()]
     if len(places) != 1:
         raise LookupError(f"{fault.what!r}: its text is in {[path.name for path in places]}, not in exactly one file")
     return places[0]
@@ -359,5 +360,125 @@ FAULTS = [
         "R17",
         '    if ties.any() and observations.on_tie == "error":\n',
         "    if False:\n",
+    ),
+    # --- what is decided in the commit loop -------------------------------------------------------------------------
+    *(
+        Fault(what, rule, old, new, package="ingestion")
+        for what, rule, old, new in [
+            (
+                "a poll that another job overtook is stored",
+                "R14",
+                "if attempt.after is not None and table.last_poll_record() != attempt.after:",
+                "if False:",
+            ),
+            (
+                "a failed poll is stamped",
+                "R20",
+                "polled = attempt.poll is not None and attempt.poll.outcome in STAMPED",
+                "polled = attempt.poll is not None",
+            ),
+            (
+                "an empty poll is not stamped",
+                "R20",
+                "polled = attempt.poll is not None and attempt.poll.outcome in STAMPED",
+                "polled = False",
+            ),
+            (
+                "a failed poll moves the cursor",
+                "R14",
+                "return sequence + 1, sequence if poll.outcome in MOVES_ON else None",
+                "return sequence + 1, sequence",
+            ),
+            (
+                "a poll of which nothing was kept is a heartbeat",
+                "R20",
+                'outcome="refused" if stamped.bad.height and not stamped.unchanged else "empty"',
+                'outcome="empty"',
+            ),
+            (
+                "a stream's earlier number is stored again",
+                "R14",
+                "return last is not None and last >= attempt.stream[1]",
+                "return last is not None and last == attempt.stream[1] + 1",
+            ),
+            (
+                "a stamp may repeat the one before",
+                "R14",
+                "return max(now + margin, head.last_stamp_us + 1, received",
+                "return max(now + margin, head.last_stamp_us, received",
+            ),
+            (
+                "a row that was set aside is gone from a whole state",
+                "R3",
+                "there = table.logical_to_stored(present).select(key).lazy()",
+                "there = table.logical_to_stored(rows).select(key).lazy()",
+            ),
+            (
+                "an event on the bound of a whole state's window is retracted",
+                "R3",
+                'alive.filter(pl.col("event_time") > pl.lit(state.since_us',
+                'alive.filter(pl.col("event_time") >= pl.lit(state.since_us',
+            ),
+            (
+                "what is gone already is retracted again",
+                "R3",
+                '        .last()\n        .filter(~pl.col("is_retraction").fill_null(value=False))\n    )\n    if state.since_us',
+                "        .last()\n    )\n    if state.since_us",
+            ),
+            (
+                "retractions of a whole state come after its rows",
+                "R4",
+                "return pl.concat([gone, result.rows])",
+                "return pl.concat([result.rows, gone])",
+            ),
+            (
+                "a column that was not sent is null",
+                "R22",
+                "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
+                "pl.when(pl.lit(value=True))",
+            ),
+            (
+                "a column that was sent as null keeps its value",
+                "R22",
+                "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
+                "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False) & pl.col(name).is_not_null())",
+            ),
+            (
+                "an issue that comes back after all were withdrawn is taken for unchanged",
+                "R3",
+                'repeats = repeats.join(withdrawn, on=event, how="anti", nulls_equal=True)',
+                "pass",
+            ),
+            (
+                "issues of a forecast are compared with each other",
+                "R2",
+                "    key = table.definition.revision_columns\n    compared =",
+                "    key = table.definition.key_columns\n    compared =",
+            ),
+            (
+                "a provider is up as long after its last heartbeat as it may be silent",
+                "R20",
+                'last <= to_us(t, "t") - duration_us(down_after, "down_after")',
+                'last < to_us(t, "t") - duration_us(down_after, "down_after")',
+            ),
+            (
+                "history is a heartbeat",
+                "R20",
+                '        .filter(pl.col("arrival_kind") == "measured")\n        .select("arrival_time", "log_sequence", rows=',
+                '        .select("arrival_time", "log_sequence", rows=',
+            ),
+            (
+                "polls later than the position count",
+                "R20",
+                '.filter(pl.col("log_sequence") <= at, alive)',
+                ".filter(alive)",
+            ),
+            (
+                "a whole state that could not be read whole retracts",
+                "R3",
+                "whole = not aside and all(result.refused is None for result, _ in checked)",
+                "whole = True",
+            ),
+        ]
     ),
 ]

@@ -28,16 +28,23 @@ from faults import FAULTS, Fault, place_of
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("alignment", "ingestion", "serving")
 # The quick tests of the rules: hand-typed examples first, then drawn ones against the oracle.
-TESTS = [
-    "tests/unit/test_rules_visibility.py",
-    "tests/unit/test_rules_features.py",
-    "tests/unit/test_rules_join.py",
-    "tests/unit/test_rules_labels.py",
-    "tests/unit/test_rules_time.py",
-    "tests/differential/test_engines.py",
-    "tests/differential/test_crowds.py",
-    "tests/property/test_rules_laws.py",
-]
+TESTS = {
+    "alignment": [
+        "tests/unit/test_rules_visibility.py",
+        "tests/unit/test_rules_features.py",
+        "tests/unit/test_rules_join.py",
+        "tests/unit/test_rules_labels.py",
+        "tests/unit/test_rules_time.py",
+        "tests/differential/test_engines.py",
+        "tests/differential/test_crowds.py",
+        "tests/property/test_rules_laws.py",
+    ],
+    "ingestion": [
+        "tests/unit/test_ingestion_ledger.py",
+        "tests/unit/test_polling.py",
+        "tests/unit/test_ingestion_append.py",
+    ],
+}
 TIME_LIMIT = 600
 
 
@@ -58,7 +65,7 @@ def copy_to(site: Path, origin: Path = ROOT) -> None:
         shutil.copytree(origin / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def run_tests(site: Path, *, jit: bool) -> subprocess.CompletedProcess[str]:
+def run_tests(site: Path, package: str, *, jit: bool) -> subprocess.CompletedProcess[str]:
     """The quick tests on one copy, up to the first failure."""
     found = subprocess.run(
         [sys.executable, "-c", "import alignment; print(alignment.__file__)"],
@@ -73,7 +80,7 @@ def run_tests(site: Path, *, jit: bool) -> subprocess.CompletedProcess[str]:
     # Plain Python integers of numpy warn where compiled ones wrap around on purpose (hashing keys).
     arguments = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning", "-k", "not duckdb"]
     return subprocess.run(
-        [sys.executable, "-c", "import sys, pytest; sys.exit(pytest.main())", *arguments, *TESTS],
+        [sys.executable, "-c", "import sys, pytest; sys.exit(pytest.main())", *arguments, *TESTS[package]],
         cwd=ROOT,
         env=environment(site, jit=jit) | {"PYTHONSAFEPATH": "1", "HYPOTHESIS_PROFILE": "default"},
         capture_output=True,
@@ -88,10 +95,10 @@ def judge(fault: Fault, sound: Path, *, jit: bool) -> tuple[bool, str, str]:
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
         site = Path(folder).resolve()
         copy_to(site, sound)
-        path = place_of(fault, site / "alignment")
+        path = place_of(fault, site)
         path.write_text(path.read_text().replace(fault.old, fault.new))
         try:
-            run = run_tests(site, jit=jit)
+            run = run_tests(site, fault.package, jit=jit)
         except subprocess.TimeoutExpired:
             return True, f"no end within {TIME_LIMIT} s", ""
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
@@ -126,10 +133,11 @@ def main() -> int:
         site = Path(folder).resolve()
         copy_to(site)  # all faults start from this copy: the checkout may change meanwhile
         started = time.monotonic()
-        sound = run_tests(site, jit=chosen.jit)
-        if sound.returncode != 0:
-            print(sound.stdout[-3000:], sound.stderr[-3000:], "the tests fail without any fault", file=sys.stderr)
-            return 2
+        for package in dict.fromkeys(fault.package for fault in faults):
+            sound = run_tests(site, package, jit=chosen.jit)
+            if sound.returncode != 0:
+                print(sound.stdout[-3000:], sound.stderr[-3000:], "the tests fail without any fault", file=sys.stderr)
+                return 2
         print(f"without a fault the tests pass ({time.monotonic() - started:.0f} s)", flush=True)
         survived = report(site, faults, jit=chosen.jit, jobs=chosen.jobs, details=chosen.only is not None)
     print(f"{len(faults) - survived} of {len(faults)} faults caught")

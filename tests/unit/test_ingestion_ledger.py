@@ -196,6 +196,8 @@ def test_what_is_missing_in_a_whole_state_is_retracted_and_may_come_back(log: Ob
     second = log.append(rows(("a", -10, 1.0)), poll=poll(minute=1), whole_state=whole)
     assert (second.rows, second.retracted, second.unchanged) == (1, 1, 1)
     assert state(log, at(1.5)) == [("a", at(-10), 1.0)]
+    idle = log.append(rows(("a", -10, 1.0)), poll=poll(minute=1), whole_state=whole)
+    assert (idle.rows, idle.unchanged) == (0, 1)  # what is gone is not withdrawn again
     assert state(log, at(0.5)) == [("a", at(-10), 1.0), ("b", at(-10), 2.0)]
     clock.now = at(2)
     third = log.append(rows(("a", -10, 1.0), ("b", -10, 2.0)), poll=poll(minute=2), whole_state=whole)
