@@ -15,14 +15,14 @@ from rich.text import Text
 
 import ingestion
 from serving import render
-from serving.cli_ingest import ROOT, File, LogRoot, Names, find_providers
+from serving.cli_ingest import ROOT, File, LogRoot, Names, find_providers, job_settings
 from serving.cli_log import Json, StorageOption, storage_options
 from serving.errors import NoLogsError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from ingestion.jobs import Status
+    from ingestion.jobs import JobSettings, Status
     from ingestion.providers import Provider
 
 NO = 1
@@ -45,7 +45,8 @@ def status(
     knows what would be overdue.
     """
     options = storage_options(storage_option)
-    providers, where = _whose(names, file, root, options)
+    providers, settings = _whose(names, file, root, options)
+    where = settings.root
     with ThreadPoolExecutor(READERS) as pool:
 
         def look() -> list[Status]:
@@ -55,12 +56,13 @@ def status(
             return list(pool.map(lambda each: status_of(each, where, now=now, storage_options=options), providers))
 
         if watch and not as_json:
-            _watch(look, every)
+            _watch(lambda: _rows(look(), settings), every)
         found = look()
     if as_json:
-        render.as_json([each.to_dict() for each in found])
+        alerts = _alerts(settings)
+        render.as_json([{**each.to_dict(), "alerts": alerts.get(each.provider, [])} for each in found])
     elif not watch:
-        render.table([_row(each) for each in found])
+        render.table(_rows(found, settings))
         for each in found:
             if each.overdue is not None:
                 render.say(f"{each.provider}: {each.overdue}")
@@ -70,8 +72,9 @@ def status(
 
 def _whose(
     names: list[str] | None, file: Any, root: str | None, options: dict[str, str] | None
-) -> tuple[Sequence[Provider], str]:
-    """The providers to look at, and where their logs are."""
+) -> tuple[Sequence[Provider], JobSettings]:
+    """The providers to look at, and where their logs and open incidents are."""
+    from ingestion.jobs import JobSettings
     from ingestion.providers import Provider
 
     try:
@@ -87,11 +90,26 @@ def _whose(
         return [
             Provider(name=log.provider, entities=tuple(log.entities), key=log.definition.key, kind=log.kind)
             for log in logs
-        ], where
-    return providers, root or declared.root or ROOT
+        ], JobSettings(root=where)
+    return providers, job_settings(declared, root)
 
 
-def _row(status: Status) -> dict[str, Any]:
+def _alerts(settings: JobSettings) -> dict[str, list[str]]:
+    """The kinds of incidents that are open, by provider."""
+    from ingestion.jobs import open_incidents
+
+    found: dict[str, list[str]] = {}
+    for incident in open_incidents(settings.state_folder):
+        found.setdefault(incident.provider, []).append(incident.kind)
+    return found
+
+
+def _rows(found: Sequence[Status], settings: JobSettings) -> list[dict[str, Any]]:
+    alerts = _alerts(settings)
+    return [_row(each, alerts.get(each.provider, ())) for each in found]
+
+
+def _row(status: Status, alerts: Sequence[str] = ()) -> dict[str, Any]:
     recent = status.recent
     usual = recent.delays
     return {
@@ -106,6 +124,7 @@ def _row(status: Status) -> dict[str, Any]:
         "down_for": status.now - status.down_since if status.down_since is not None else None,
         "missed": status.missed or None,
         "quarantine": recent.quarantined or None,
+        "alerts": ", ".join(alerts) or None,
         "store_lag": f"{recent.store_lag.q50:.2f}s" if recent.store_lag is not None else None,
         "position": recent.position if status.exists else None,
     }
@@ -119,7 +138,7 @@ def _text(seconds: float) -> str:
     return render.duration_text(timedelta(seconds=seconds))
 
 
-def _watch(look: Any, every: float) -> None:
+def _watch(look: Callable[[], list[dict[str, Any]]], every: float) -> None:
     """Draw the table again and again until the user has seen enough."""
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
@@ -131,18 +150,16 @@ def _watch(look: Any, every: float) -> None:
             return
 
 
-def _drawn(found: Sequence[Status]) -> Table:
-    overdue = sum(each.overdue is not None for each in found)
-    now = found[0].now if found else ingestion.system_clock()
+def _drawn(rows: Sequence[dict[str, Any]]) -> Table:
+    overdue = sum(row["state"] == "overdue" for row in rows)
     shown = Table(
-        title=f"{len(found)} providers, {overdue} overdue, {render.text_of(now)}",
+        title=f"{len(rows)} providers, {overdue} overdue, {render.text_of(ingestion.system_clock())}",
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 2, 0, 0),
         header_style="dim",
     )
-    rows = [_row(each) for each in found]
     for name in rows[0] if rows else ():
         shown.add_column(name, no_wrap=True)
     for row in rows:

@@ -1,5 +1,6 @@
 """The jobs that fill the logs: polling, running, watching, alerting."""
 
+from ingestion.jobs.alerts import Incident, open_incidents
 from ingestion.jobs.backfill import BackfilledFile, BackfillReport, backfill
 from ingestion.jobs.draining import OnceReport, drain
 from ingestion.jobs.job import Job, Part
@@ -40,6 +41,8 @@ __all__ = [
     "named_secrets",
     "Metrics",
     # watching
+    "open_incidents",
+    "Incident",
     "status_of",
     "History",
     "judge",

@@ -33,6 +33,8 @@ SETTLE: Final = timedelta(minutes=10)
 """How long a condition must stay away to be over, where the provider's own pace says nothing."""
 OUTBOX: Final = 1_000
 """Messages that wait for delivery; the oldest go first."""
+BOOK: Final = "incidents.json"
+"""The file in a job's state folder."""
 _AT_ONCE: Final = frozenset({"overdue", "failing"})
 _SCHEMA: Final = ("new column", "lost column", "changed type")
 _DISTRIBUTION: Final = ("shift", "new category")
@@ -265,16 +267,26 @@ class IncidentBook:
         if self._path is None or not self._path.exists():
             return
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
-            incidents = [Incident.from_dict(plain) for plain in content["open"]]
-            self.outbox = [
-                Notice(event=each["event"], incident=Incident.from_dict(each["incident"])) for each in content["outbox"]
-            ]
+            incidents, self.outbox = _read(self._path)
         except (ValueError, KeyError, TypeError):  # a file that somebody else wrote: begin anew, and keep it for a look
             self._path.replace(self._path.with_suffix(".unreadable"))
             return
         for incident in incidents:
             self._open.setdefault(incident.provider, {})[incident.kind] = incident
+
+
+def open_incidents(folder: Path) -> list[Incident]:
+    """The incidents that a job keeps in its state folder; none if there is no such file, or it cannot be read."""
+    try:
+        return _read(folder / BOOK)[0]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _read(path: Path) -> tuple[list[Incident], list[Notice]]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    waiting = [Notice(event=each["event"], incident=Incident.from_dict(each["incident"])) for each in content["outbox"]]
+    return [Incident.from_dict(plain) for plain in content["open"]], waiting
 
 
 def _opened(finding: Finding, now: datetime) -> Incident:

@@ -131,12 +131,6 @@ def configure_logging(
     out = stream or sys.stderr
     plain = (not out.isatty()) if as_json is None else as_json
     hide = redact or Redactor()
-    before: list[Callable[..., Any]] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        structlog.processors.StackInfoRenderer(),
-    ]
     last: list[Callable[..., Any]] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
@@ -146,20 +140,34 @@ def configure_logging(
         else structlog.dev.ConsoleRenderer(colors=out.isatty() and "NO_COLOR" not in os.environ, timestamp_key="at"),
     ]
     handler = logging.StreamHandler(out)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_BEFORE[1:], processors=last))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     for name in _QUIET:  # they print addresses, or a line per request
         logging.getLogger(name).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*before, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        cache_logger_on_first_use=False,
-    )
 
 
 def logger(part: str) -> Any:
-    """A logger that says which part of the job speaks."""
-    return structlog.stdlib.get_logger("asknown").bind(part=part)
+    """A logger that says which part of the job speaks; a program that has not set up logging hears of warnings only."""
+    wrapped = structlog.wrap_logger(
+        logging.getLogger("asknown"), processors=[*_BEFORE, _hand_over], wrapper_class=structlog.stdlib.BoundLogger
+    )
+    return wrapped.bind(part=part)
+
+
+def _hand_over(own: Any, method: str, line: Line) -> Any:
+    """To our own handler as fields, to one of somebody else's as text."""
+    if any(isinstance(each.formatter, structlog.stdlib.ProcessorFormatter) for each in logging.getLogger().handlers):
+        return structlog.stdlib.ProcessorFormatter.wrap_for_formatter(own, method, line)
+    text = structlog.processors.format_exc_info(own, method, line)
+    return structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True)(own, method, text)
+
+
+_BEFORE: Final[list[Callable[..., Any]]] = [
+    structlog.stdlib.filter_by_level,
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    structlog.processors.StackInfoRenderer(),
+]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ingestion.checks import MIN_ROWS, ShiftDetector
-from ingestion.jobs.alerts import IncidentBook, Notice, alone, evaluate
+from ingestion.jobs.alerts import BOOK, IncidentBook, Notice, alone, evaluate
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
 from ingestion.jobs.recent import History, Recent
@@ -27,7 +27,6 @@ JUDGE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 10.0
 """A provider's log is read at most so often."""
 BLOCK_ROWS: Final = 500
-_BOOK: Final = "incidents.json"
 
 
 class Distributions:
@@ -107,7 +106,7 @@ class Watch(Part):
         while True:
             with alone(self._folder) as mine:
                 if mine:
-                    await self._watch(IncidentBook(self._folder / _BOOK))
+                    await self._watch(IncidentBook(self._folder / BOOK))
             if not told:
                 self._say.info("another job tells of these providers; this one does not")
                 told = True

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +30,6 @@ def lines() -> Iterator[io.StringIO]:
     out = io.StringIO()
     yield out
     root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_away_from_a_terminal_a_line_is_one_json_object(lines: io.StringIO) -> None:
@@ -63,6 +61,13 @@ def test_a_traceback_has_no_credentials_either(lines: io.StringIO) -> None:
     assert "hunter22" not in lines.getvalue()
     assert "abcdef" not in lines.getvalue()
     assert "ValueError: invalid literal for int() with base 10: '***'" in json.loads(lines.getvalue())["exception"]
+
+
+def test_a_program_that_has_its_own_logging_gets_text(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        logger("poll").info("poll", provider="usgs", rows=12)
+    assert "event='poll'" in caplog.text
+    assert "provider='usgs'" in caplog.text
 
 
 @pytest.mark.parametrize(
