@@ -7,15 +7,17 @@ so that a long reading can go on from it another time.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urljoin
 
-import httpx
 from pydantic import Field
 
 from ingestion.sources.layout import Layout
 from ingestion.sources.parsing import count_records, find_in_json
 from ingestion.sources.settings import SourceSettings
+
+if TYPE_CHECKING:
+    import httpx
 
 Position = str | int | None
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*!#$&+^`|~.-]+\s*=\s*(?:"[^"]*"|[^\s;,"]+))*)')
@@ -118,7 +120,7 @@ def first_position(paging: Paging) -> Position:
 def page_url(paging: Paging, base: httpx.URL, position: Position) -> httpx.URL:
     """The address of the page at a position."""
     if isinstance(paging, LinkHeaderPaging | NextLinkPaging):
-        return base if position is None else httpx.URL(str(position))
+        return base if position is None else type(base)(str(position))
     added: dict[str, str | int] = {}
     if isinstance(paging, _Numbered) and paging.size_parameter and paging.size:
         added[paging.size_parameter] = paging.size
