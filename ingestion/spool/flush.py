@@ -31,12 +31,13 @@ class Sink(Protocol):
         """How far a broker's stream is in the log already."""
         ...
 
-    def store(self, records: Sequence[Record], *, batch_id: str, after: int | None) -> Any:
-        """Put the rows of some records into the log, once for a batch id; returns a report.
+    def store(self, records: Sequence[Record], *, batch_id: str, stream: tuple[str, int], after: int | None) -> Any:
+        """Put the rows of some records into the log, once for a place in a stream; returns a report.
 
         Args:
             records: In their order.
             batch_id: Names the batch.
+            stream: The spool's mark and the segment's number: a log that has got as far has the batch.
             after: What `progress` said, if another job might store records of the same stream.
 
         Raises:
@@ -232,7 +233,7 @@ class Flusher:
             if not wanted:
                 return Flushed(provider=provider, segment=segment, repeated=repeated)
             try:
-                report = sink.store(wanted, batch_id=batch_id, after=after)
+                report = sink.store(wanted, batch_id=batch_id, stream=stream_of(segment), after=after)
             except SupersededError:
                 tries += 1
                 if tries >= _TRIES:
@@ -245,6 +246,12 @@ class Flusher:
 def batch_name(segment: str, provider: str) -> str:
     """The batch that a segment's rows of a provider become in its log."""
     return f"spool-{segment}-{provider}"
+
+
+def stream_of(segment: str) -> tuple[str, int]:
+    """The mark of the spool that a segment is of, and the segment's number there."""
+    _, mark, number = segment.split("-")
+    return f"spool-{mark}", int(number)
 
 
 def place_in(cursor: dict[str, Any] | None) -> tuple[int, int] | None:

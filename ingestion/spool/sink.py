@@ -79,14 +79,16 @@ class LogSink:
         """How far a broker's stream is in the log."""
         return self._log.progress()
 
-    def store(self, records: Sequence[Record], *, batch_id: str, after: int | None) -> StoreReport:
+    def store(
+        self, records: Sequence[Record], *, batch_id: str, stream: tuple[str, int], after: int | None
+    ) -> StoreReport:
         """Append the rows of some records as one batch, with the poll that they are.
 
         Raises:
             SupersededError: If another job has stored records of the same stream.
             CommitError: If the commit could not be made.
         """
-        how: dict[str, Any] = {"batch_id": batch_id, "after": after, "clock": self._clock}
+        how: dict[str, Any] = {"batch_id": batch_id, "stream": stream, "after": after, "clock": self._clock}
         try:
             return self._append(records, how)
         except (BatchError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

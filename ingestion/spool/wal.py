@@ -177,6 +177,8 @@ class Spool:
         self._active: _Segment | None = None
         self._file = -1
         self._last_name_us = 0
+        self._mark = secrets.token_hex(8)
+        self._segments_made = 0
         self._closing = False
         try:
             self._keys = KeyJournal(self.folder, self._disk, self.limits.keys, self._clock())
@@ -429,9 +431,14 @@ class Spool:
             del self._in_flight[flight]
 
     def _open_segment(self) -> _Segment:
-        """A new segment. Its name was never used before, in no folder: batches are named after it."""
+        """A new segment. Its name was never used before, in no folder: batches are named after it.
+
+        The name ends with this spool's own mark and a number that only grows: a log that has a segment's rows remembers
+        the last number of each mark, however the clock was set meanwhile.
+        """
         self._last_name_us = max(to_us(self._clock()), self._last_name_us + 1)
-        name = f"{self._last_name_us:016d}-{secrets.token_hex(4)}"
+        self._segments_made += 1
+        name = f"{self._last_name_us:016d}-{self._mark}-{self._segments_made}"
         self._file = self._disk.create(self._path(name), HEAD)
         segment = _Segment(name, mark_of(name), len(HEAD))
         with self._lock:

@@ -29,6 +29,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.batches: dict[str, list[str]] = {}
+        self.streams: dict[tuple[str, str], int] = {}
         self.rows: dict[str, list[str]] = defaultdict(list)
         self.cursors: dict[str, Progress] = defaultdict(Progress)
         self.fail: str = ""
@@ -45,7 +46,7 @@ class FakeSink:
     def progress(self) -> Progress:
         return self.log.cursors[self.provider]
 
-    def store(self, records: Sequence[Record], *, batch_id: str, after: int | None) -> Any:
+    def store(self, records: Sequence[Record], *, batch_id: str, stream: tuple[str, int], after: int | None) -> Any:
         log, here = self.log, self.log.cursors[self.provider]
         if log.fail == "before":
             raise OSError("no space left")
@@ -53,7 +54,11 @@ class FakeSink:
             log.rival = 0
             self._rival_stores(records[0])
             raise SupersededError(self.provider, after, here.after + 1)
-        if batch_id not in log.batches:
+        mark, number = stream
+        last = log.streams.get((self.provider, mark), 0)
+        assert number >= last or batch_id in log.batches, "a segment comes after a later one"
+        log.streams[self.provider, mark] = max(last, number)
+        if number > last:
             log.batches[batch_id] = [r.payload.decode() for r in records]
             log.rows[self.provider] += log.batches[batch_id]
             cursor = cursor_of(records)
