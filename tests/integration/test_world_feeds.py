@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 import zmqtt
 from jobs_process import ASKNOWN, ENVIRONMENT, asknown
 from jobs_process import running as running_job
-from services import Server, mosquitto  # noqa: F401 - a fixture
+from services import Server, free_port, mosquitto  # noqa: F401 - a fixture
 
 import alignment as al
 import ingestion
@@ -240,41 +240,48 @@ def text_of(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
+def agree(address: str, root: Path, *providers: str, since: datetime | None = None) -> None:
+    """Wait until the logs are as the world says."""
+    end = time.monotonic() + 60
+    while told := [told for name in providers for told in difference(address, root, name, since=since)]:
+        assert time.monotonic() < end, "\n".join(told)
         time.sleep(0.2)
 
 
 def test_the_job_puts_into_the_logs_what_the_world_has_published(tmp_path: Path) -> None:
-    speed = 1200.0  # an hour in three seconds
-    anchor, seven = before_the_morning(speed)
-    seed = str(seed_with_corrections(anchor, speed, seven))
-    with served(tmp_path, "--speed", str(speed), "--anchor", anchor.isoformat(), "--seed", seed) as address:
-        port = address.rsplit(":", 1)[1]
-        told = asknown(tmp_path, "world", "providers", "--port", port, "--speed", str(speed), "--json")
-        assert told.returncode == 0, told.stderr
-        declared = json.loads(told.stdout)
-        declared["providers"]["meter"]["source"] |= {"attempts": 1, "pause": "1s"}  # an outage is soon over
-        (tmp_path / "asknown.yaml").write_text(json.dumps(declared))
-        assert set(load_providers(tmp_path / "asknown.yaml").providers) == set(PROVIDERS)
-        with running_job(tmp_path) as job:
-            job.until(lambda: set(ingestion.list_logs(tmp_path / "logs")) == set(PROVIDERS))
+    speed, port, root = 1200.0, str(free_port()), tmp_path / "logs"  # an hour in three seconds
+    told = asknown(tmp_path, "world", "providers", "--port", port, "--speed", str(speed), "--json")
+    assert told.returncode == 0, told.stderr
+    declared = json.loads(told.stdout)
+    for provider in declared["providers"].values():
+        provider["source"] |= {"attempts": 1, "failures": 1000}  # an outage is soon over
+    (tmp_path / "asknown.yaml").write_text(json.dumps(declared))
+    assert set(load_providers(tmp_path / "asknown.yaml").providers) == set(PROVIDERS)
+    with running_job(tmp_path) as job:
+        anchor, seven = before_the_morning(speed)
+        seed = str(seed_with_corrections(anchor, speed, seven))
+        words = ["--speed", str(speed), "--anchor", anchor.isoformat(), "--seed", seed]
+        with served(tmp_path, *words, port=int(port)) as address:
+            job.until(lambda: all(rows_in(root, name) for name in PROVIDERS))
             down = asknown(tmp_path, "world", "outage", "meter", "--port", port, "--seconds", "2", "--json")
             assert json.loads(down.stdout)["providers"]["meter"]["down"]
-            log = ingestion.open_log(tmp_path / "logs", "meter")
-            job.until(lambda: "failed" in log.polls()["outcome"])
             job.until(lambda: datetime.now(UTC) > seven)
             call("POST", f"{address}/freeze")
-            job.until(lambda: not any(difference(address, tmp_path / "logs", name) for name in PROVIDERS), seconds=40)
+            agree(address, root, *PROVIDERS)
             job.process.send_signal(signal.SIGTERM)
             assert job.process.wait(60) == 0, job.errors.read_text()
-        assert [told for name in PROVIDERS for told in difference(address, tmp_path / "logs", name)] == []
-    pyranometer = ingestion.open_log(tmp_path / "logs", "pyranometer").scan().collect()
+            agree(address, root, *PROVIDERS)
+    assert set(ingestion.open_log(root, "meter").polls()["outcome"]) >= {"rows", "failed"}
+    pyranometer = ingestion.open_log(root, "pyranometer").scan().collect()
     keys = pyranometer.group_by("site", "event_time").len()["len"]
     assert keys.max() > 1, "no correction was seen"
-    assert all(ingestion.open_log(tmp_path / "logs", name).quarantine().is_empty() for name in PROVIDERS)
+    assert all(ingestion.open_log(root, name).quarantine().is_empty() for name in PROVIDERS)
+
+
+def rows_in(root: Path, provider: str) -> int:
+    if provider not in ingestion.list_logs(root):
+        return 0
+    return ingestion.open_log(root, provider).info().rows
 
 
 def test_the_sky_camera_publishes_to_mqtt_and_an_outage_loses_nothing(mosquitto: Server) -> None:  # noqa: F811
@@ -307,3 +314,26 @@ def test_the_sky_camera_publishes_to_mqtt_and_an_outage_loses_nothing(mosquitto:
         got = asyncio.run(listen(server))
         assert got == due(server)
         assert len(got) >= 12  # three sites, a photograph a second each
+
+
+def test_a_job_loses_no_photograph_when_camera_and_broker_fail(tmp_path: Path, mosquitto: Server) -> None:  # noqa: F811
+    port, broker, speed = str(free_port()), f"127.0.0.1:{mosquitto.port}", "600"
+    declared = asknown(tmp_path, "world", "providers", "--port", port, "--speed", speed, "--mqtt", broker)
+    (tmp_path / "asknown.yaml").write_text(declared.stdout)
+    root = tmp_path / "logs"
+    with running_job(tmp_path, "sky_camera") as job:
+        job.until(lambda: any(line["event"] == "connected" for line in job.lines()))
+        with served(tmp_path, "--speed", speed, "--mqtt", broker, port=int(port)) as address:
+            begin = datetime.now(UTC)
+            time.sleep(2)
+            call("POST", f"{address}/outage/sky_camera?seconds=3")
+            mosquitto.restart()
+            time.sleep(6)
+            call("POST", f"{address}/freeze")
+            job.until(lambda: "sky_camera" in ingestion.list_logs(root))
+            agree(address, root, "sky_camera", since=begin)
+            assert (
+                ingestion.open_log(root, "sky_camera").scan().collect().height >= 12
+            )  # three sites, one a second each
+            job.process.send_signal(signal.SIGTERM)
+            assert job.process.wait(60) == 0, job.errors.read_text()
