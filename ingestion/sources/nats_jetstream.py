@@ -1,7 +1,9 @@
 """A NATS JetStream stream into the spool: from the message after the last in the log, each once, in order.
 
 The stream's sequence numbers are the offsets. The cursor that counts is in the provider's log; the consumer at the server is
-made anew with each connection, and goes away by itself. A server that comes back without its latest messages, or with a new
+made anew with each connection, and goes away by itself. FastStream makes the connection, but messages are fetched with nats-py,
+the client below it: FastStream 0.7's batch subscriber catches `nats.errors.TimeoutError`, a fetch that runs out raises
+`asyncio.TimeoutError`, and then its task ends and what had come is dropped. A server that comes back without its latest messages, or with a new
 stream under the old name, counts from a lower number again; such messages get a greater epoch, so that they are not taken
 for known ones.
 """
@@ -11,17 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from faststream import AckPolicy
-from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats import NatsBroker
 from faststream.nats.security import NatsCredentials, NatsToken
 from faststream.security import BaseSecurity, SASLPlaintext
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy as JsAckPolicy
-from nats.js.api import ConsumerConfig, DeliverPolicy, RetentionPolicy, StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
 from ingestion.errors import SourceError
@@ -32,6 +31,7 @@ from ingestion.sources.settings import from_environment, seconds_of
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
 
     from ingestion.spool.wal import Spool
 
@@ -70,8 +70,8 @@ class NatsConsumer:
         self._environment = environment
         self._place = max(start or (0, 0), spool.last_place(self._provider) or (0, 0))
         self._epoch = self._place[0]
-        self._lost = asyncio.Event()
-        self._failed: BaseException | None = None
+        self._delivered = 0
+        self._busy = False
 
     async def session(self) -> None:
         """Connect, and consume until the connection is lost.
@@ -80,30 +80,23 @@ class NatsConsumer:
             NatsError: If the server cannot be reached, or refuses.
             SourceError: If there is no such stream.
         """
-        self._lost, self._failed = asyncio.Event(), None
-        async with self._connected(self._lost) as broker:
-            stream = await self._stream(broker)
-            config = self._config(stream)
-            name = await self._name(broker, stream)
-            subscriber = broker.subscriber(
-                self._source.subject,
-                stream=JStream(self._source.stream, declare=False),
-                durable=name,
-                config=config,
-                pull_sub=PullSub(batch_size=self._source.batch, timeout=_COLLECT, batch=True),
-                ack_policy=AckPolicy.MANUAL,
-                no_reply=True,
-                decoder=_as_it_came,
+        lost = asyncio.Event()
+        self._delivered = 0
+        async with self._connected(lost) as broker:
+            jetstream = broker.connection.jetstream()
+            stream = await self._stream(jetstream)
+            name = await self._name(jetstream, stream)
+            subscription = await jetstream.pull_subscribe(
+                self._source.subject, durable=name, stream=self._source.stream, config=self._config(stream)
             )
-            subscriber(self._take)
-            await broker.start()
             self._intake.connected = True
             self._say.info("connected", provider=self._provider, stream=self._source.stream, after=self._place[1])
             try:
-                await self._watch(broker, name)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._fetch(subscription))
+                    tasks.create_task(self._watch(jetstream, name, lost))
             finally:
                 self._intake.connected = False
-                await subscriber.stop()  # before the connection is closed: its loop would never wait again
 
     @contextlib.asynccontextmanager
     async def _connected(self, lost: asyncio.Event) -> AsyncIterator[NatsBroker]:
@@ -135,20 +128,20 @@ class NatsConsumer:
             await broker.connect()
             yield broker
         finally:
-            client = broker._connection  # noqa: SLF001 - `stop` leaves a connection open that was being made again
-            with contextlib.suppress(NatsError, asyncio.TimeoutError, OSError):
-                await broker.stop()
-            if client is not None and not client.is_closed:
+            client = broker._connection  # noqa: SLF001 - `stop` drains, and leaves a connection open that was just made again
+            if client is not None:
                 await client.close()
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                await broker.stop()
 
-    async def _stream(self, broker: NatsBroker) -> StreamInfo:
+    async def _stream(self, jetstream: JetStreamContext) -> StreamInfo:
         """What the server says of the stream; where to go on is decided by it.
 
         Raises:
             SourceError: If there is no such stream.
         """
         try:
-            stream = await broker.connection.jetstream().stream_info(self._source.stream)
+            stream = await jetstream.stream_info(self._source.stream)
         except NotFoundError as error:
             raise SourceError(
                 self._provider,
@@ -178,13 +171,13 @@ class NatsConsumer:
             self._say.warning("the stream has dropped messages that were not taken yet", **fields, messages=missed)
         return stream
 
-    async def _name(self, broker: NatsBroker, stream: StreamInfo) -> str:
+    async def _name(self, jetstream: JetStreamContext, stream: StreamInfo) -> str:
         """A name for the consumer; a work queue takes one consumer only, so an earlier one must go."""
         if stream.config.retention != RetentionPolicy.WORK_QUEUE:
             return f"asknown-{secrets.token_hex(8)}"
         name = f"asknown-{self._provider}".replace(".", "_")
         with contextlib.suppress(NotFoundError):
-            await broker.connection.jetstream().delete_consumer(self._source.stream, name)
+            await jetstream.delete_consumer(self._source.stream, name)
         return name
 
     def _config(self, stream: StreamInfo) -> ConsumerConfig:
@@ -193,29 +186,42 @@ class NatsConsumer:
         return ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if last and not queue else DeliverPolicy.ALL,
             opt_start_seq=last + 1 if last and not queue else None,
-            ack_policy=JsAckPolicy.EXPLICIT,
+            ack_policy=AckPolicy.EXPLICIT,
             ack_wait=_ACK_WAIT,
             max_ack_pending=2 * self._source.batch,
             inactive_threshold=_FORGET,
         )
 
-    async def _take(self, messages: list[Msg]) -> None:
-        """Keep a batch, then acknowledge it.
-
-        After a batch that failed none is taken in this session: FastStream goes on with the next, and then the place of that
-        would pass for the place of all before it.
-        """
-        if self._failed is not None:
-            return
-        try:
-            await self._keep(messages)
-        except BaseException as error:
-            self._failed = error
-            self._lost.set()
-            raise
-        for message in messages:
-            with contextlib.suppress(NatsError):
+    async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> None:
+        """Take batches, one after the other: the next is not asked for before this one is durable."""
+        while True:
+            try:
+                messages = await subscription.fetch(self._source.batch, timeout=_COLLECT)
+            except TimeoutError:  # nothing has come
+                continue
+            self._count(messages)
+            self._busy = True
+            try:
+                await self._keep(messages)
+            finally:
+                self._busy = False
+            for message in messages:
                 await message.ack()
+
+    def _count(self, messages: list[Msg]) -> None:
+        """See that no delivery is missing: the place of a later one would pass for the place of all before it.
+
+        Raises:
+            SourceError: If one is.
+        """
+        for message in messages:
+            number = message.metadata.sequence.consumer
+            if number > self._delivered + 1:
+                raise self._problem(f"{number - self._delivered - 1} messages were lost on their way")
+            self._delivered = max(self._delivered, number)
+
+    def _problem(self, problem: str) -> SourceError:
+        return SourceError(self._provider, f"stream {self._source.stream!r}", problem)
 
     async def _keep(self, messages: list[Msg]) -> None:
         records = []
@@ -237,31 +243,31 @@ class NatsConsumer:
         await self._intake.keep(records)
         self._place = (self._epoch, last)
 
-    async def _watch(self, broker: NatsBroker, name: str) -> None:
-        """Until the connection or the consumer is gone.
+    async def _watch(self, jetstream: JetStreamContext, name: str, lost: asyncio.Event) -> None:
+        """Look whether what was delivered has come, and say that the stream lives.
 
         Raises:
-            BaseException: What a batch failed with.
+            SourceError: If the connection or the consumer is gone, or messages were delivered that did not come.
         """
         every = seconds_of(self._source.idle_every)
-        jetstream = broker.connection.jetstream()
+        behind = -1
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), _LOOK)
-            if self._failed is not None:
-                raise self._failed
-            if self._lost.is_set():
-                self._say.warning("lost", provider=self._provider, stream=self._source.stream)
-                return
+                await asyncio.wait_for(lost.wait(), _LOOK)
+            if lost.is_set():
+                raise self._problem("the connection is lost")
             try:
-                since = time.monotonic()
                 info = await jetstream.consumer_info(self._source.stream, name)
             except NotFoundError:
-                self._say.warning("the server dropped the consumer", provider=self._provider)
-                return
+                raise self._problem("the server has dropped the consumer") from None
             except (TimeoutError, NatsError):
                 continue
-            if not info.num_pending and not info.num_ack_pending and self._intake.quiet_since < since:
+            sent = info.delivered.consumer_seq if info.delivered is not None else 0
+            if sent > self._delivered and not self._busy:
+                if behind == self._delivered:  # for the second time, and nothing has come in between
+                    raise self._problem(f"{sent - self._delivered} messages were lost on their way")
+                behind = self._delivered
+            if not info.num_pending and not info.num_ack_pending:
                 await self._intake.idle(every)
 
     def _security(self) -> BaseSecurity | None:
@@ -277,11 +283,6 @@ class NatsConsumer:
 
     def _secret(self, variable: str) -> str:
         return from_environment(variable, self._environment, provider=self._provider, place="nats")
-
-
-async def _as_it_came(message: Any) -> Any:
-    """FastStream would decode each message; they are read in our own way."""
-    return message.raw_message
 
 
 def _media_type(headers: Mapping[str, str] | None) -> str:
