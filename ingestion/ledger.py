@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from ingestion.instants import duration_us, from_us, to_us
-from ingestion.reading import POLL, Question, question_position, records, restamps, stored_rows
+from ingestion.reading import POLL, RELEASED, Question, question_position, records, restamps, stored_rows
 from ingestion.schema import INSTANT
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def parts_since(table: LogTable, since: int) -> dict[str, str]:
 def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
     """When the provider showed that it lives: batches and successful empty polls, as stamped and sequenced (R20).
 
+    Rows that were released from the quarantine came earlier; their batch shows nothing.
+
     Args:
         log: Whose log.
         position: Heartbeats with a greater `log_sequence` are left out.
@@ -180,9 +182,10 @@ def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datet
     table.refresh()
     at = question_position(table, position)
     until = to_us(as_of, "as_of") if as_of is not None else None
+    released = records(table, RELEASED).select("batch_id").collect().to_series()
     rows = (
         stored_rows(table, Question(position=at, as_of_us=until))
-        .filter(pl.col("arrival_kind") == "measured")
+        .filter(pl.col("arrival_kind") == "measured", ~pl.col("batch_id").is_in(released.implode()))
         .select("arrival_time", "log_sequence", rows=pl.lit(1, pl.Int64))
     )
     late = restamps(table, at)

@@ -18,6 +18,8 @@ from ingestion import (
     QuarantineError,
     create_log,
     drop_quarantined,
+    heartbeats,
+    is_down,
     open_log,
     quarantine_reasons,
     release_quarantined,
@@ -100,6 +102,14 @@ def test_a_released_row_arrives_when_it_is_released_and_keeps_when_it_was_receiv
     assert row["received_time"] == received < at(13)
     assert row["arrival_kind"] == "measured"
     assert al.snapshot(al.Observations(log), at(18, 59)).height == 0
+
+
+def test_a_release_is_no_sign_of_life(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(10), 1.0), ("a", at(18), 3.0)))
+    clock.now = at(19)
+    release_quarantined(log)
+    assert heartbeats(log)["arrival_time"].dt.hour().to_list() == [12]
+    assert is_down(log, at(19, 30), "1h")
 
 
 def test_a_row_is_released_once(log: ObservationLog, clock: Hands) -> None:
