@@ -51,6 +51,7 @@ class Server:
         folder: Where it keeps what it keeps.
         user: Whom to run it as, if this process may choose.
         ends: The signal that it ends at once on, in good order.
+        ready: Whether it answers, once its port is open.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Server:
         *,
         user: str | None = None,
         ends: signal.Signals = signal.SIGTERM,
+        ready: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self._command = command
         self._user = user
         self._ends = ends
+        self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,7 +92,8 @@ class Server:
             if self._process.poll() is not None:
                 break
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
-                return
+                if self._ready(self.port):
+                    return
             time.sleep(0.02)
         said = (self.folder / "output.txt").read_text(errors="replace")[-2_000:]
         self.kill()
@@ -178,7 +182,11 @@ def postgres_server(folder: Path) -> Server:
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
         return [path, "-D", str(data), "-p", str(port), *(f"-c{name}={value}" for name, value in options.items())]
 
-    return Server(command, folder, user=user, ends=signal.SIGINT)
+    def ready(port: int) -> bool:
+        asked = [str(Path(path).resolve().with_name("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    return Server(command, folder, user=user, ends=signal.SIGINT, ready=ready)
 
 
 def _exists(user: str) -> bool:
@@ -206,7 +214,11 @@ def mosquitto(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def postgres() -> Iterator[Server]:
     """A PostgreSQL server; tests make tables of their own."""
-    with running(postgres_server(tmp_path_factory.mktemp("postgres"))) as server:
+    # Not in pytest's own folder, which each run of pytest closes to others, that is, to the user PostgreSQL runs as.
+    with (
+        tempfile.TemporaryDirectory(prefix="asknown-postgres-", ignore_cleanup_errors=True) as folder,
+        running(postgres_server(Path(folder))) as server,
+    ):
         yield server
