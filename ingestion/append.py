@@ -22,7 +22,7 @@ from ingestion.evolution import ATTEMPTS, add_columns, compare_columns, fit_rows
 from ingestion.instants import duration_us, from_us, system_clock
 from ingestion.ledger import HEARTBEATS, MOVES_ON, STAMPED, Poll
 from ingestion.reading import OBSERVATION, POLL, QUARANTINED, RESTAMP
-from ingestion.records import full_width, quarantine_rows, record_row, set_aside
+from ingestion.records import full_width, not_yet_set_aside, quarantine_rows, record_row, set_aside
 from ingestion.report import AppendReport
 from ingestion.revisions import (
     ABSENT,
@@ -76,6 +76,7 @@ class Stamped:
     stamp_us: int | None
     by_clock: bool = False
     unchanged: int = 0
+    known_bad: int = 0
     skipped_measured: int = 0
     moved: int = 0
     clock_raised: int = 0
@@ -89,7 +90,7 @@ class Stamped:
             "new": self.new or 0,
             "revised": self.revised or 0,
             "retracted": self.retracted or 0,
-            "unchanged": self.unchanged,
+            "unchanged": self.unchanged + self.known_bad,
             "quarantined": self.bad.height,
         }
 
@@ -151,7 +152,7 @@ def append_batch(
                     raise CommitError(table.provider, tries, error) from error
         confirmed = table.now_us()
         restamped = _confirm(table, batch_id, stamped.stamp_us, confirmed) if stamped.by_clock else None
-        return _report(table, stamped, batch_id, tries, restamped, confirmed)
+        return _report(table, stamped, batch_id, tries, restamped, confirmed, together.poll)
     raise CommitError(table.provider, ATTEMPTS, "the columns kept changing")
 
 
@@ -248,11 +249,19 @@ def _stamp(table: LogTable, batch: Batch, head: Head, attempt: Attempt) -> Stamp
     bad = quarantine_rows(bad, batch, table, now)
     if attempt.aside:
         bad = pl.concat([bad, set_aside(list(attempt.aside), now)], how="diagonal")
+    all_bad = bad.height
+    if definition.drop_unchanged:
+        bad = not_yet_set_aside(table, bad)
     if OWN_ISSUE in rows.columns:
         own = pl.when(~pl.col("is_retraction")).then(pl.col("arrival_time"))
         rows = rows.with_columns(issue_time=own)
     result = Stamped(
-        rows, bad, instant, by_clock=batch.arrivals == "stamp" and instant is not None, clock_raised=raised
+        rows,
+        bad,
+        instant,
+        by_clock=batch.arrivals == "stamp" and instant is not None,
+        clock_raised=raised,
+        known_bad=all_bad - bad.height,
     )
     if attempt.whole_state is not None:
         present = [rows, *_set_apart(table, batch, rows)]
@@ -427,7 +436,8 @@ def _concluded(poll: Poll, stamped: Stamped) -> Poll:
         return poll
     if stamped.rows.height:
         return replace(poll, outcome="rows")
-    return replace(poll, outcome="refused" if stamped.bad.height and not stamped.unchanged else "empty")
+    only_bad = (stamped.bad.height or stamped.known_bad) and not stamped.unchanged
+    return replace(poll, outcome="refused" if only_bad else "empty")
 
 
 def _unconfirmed(table: LogTable, head: Head) -> tuple[str, int] | None:
@@ -497,7 +507,13 @@ def _already(table: LogTable, batch: Batch, batch_id: str) -> AppendReport:
 
 
 def _report(
-    table: LogTable, stamped: Stamped, batch_id: str, attempts: int, restamped: int | None, confirmed: int
+    table: LogTable,
+    stamped: Stamped,
+    batch_id: str,
+    attempts: int,
+    restamped: int | None,
+    confirmed: int,
+    poll: Poll | None,
 ) -> AppendReport:
     counts = stamped.bad["reason"].value_counts().iter_rows() if stamped.bad.height else ()
     greatest = stamped.rows["arrival_time"].max()
@@ -507,7 +523,7 @@ def _report(
         rows=stamped.rows.height,
         quarantined=stamped.bad.height,
         reasons=dict(counts),
-        unchanged=stamped.unchanged,
+        unchanged=stamped.unchanged + stamped.known_bad,
         skipped_measured=stamped.skipped_measured,
         moved=stamped.moved,
         clock_raised=stamped.clock_raised,
@@ -519,6 +535,7 @@ def _report(
         revised=stamped.revised,
         retracted=stamped.retracted,
         confirmed_time=from_us(confirmed),
+        outcome=_concluded(poll, stamped).outcome if poll is not None else None,
     )
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from ingestion.batch import ROW, Batch, payloads
 from ingestion.instants import from_us
+from ingestion.reading import QUARANTINED, records
 from ingestion.schema import INSTANT
 from ingestion.table import LogTable
 
@@ -80,3 +81,22 @@ def set_aside(reasons: list[tuple[str, object]], now_us: int) -> pl.DataFrame:
     return pl.DataFrame({"record_detail": details, "reason": [reason for reason, _ in reasons]}).with_columns(
         pl.lit(now_us, pl.Int64).cast(INSTANT).alias("received_time")
     )
+
+
+def not_yet_set_aside(table: LogTable, bad: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `bad` that are not in the quarantine for the same reason: a provider repeats what is wrong, too.
+
+    Args:
+        table: The log.
+        bad: Rows with a `record_detail`.
+    """
+    if bad.is_empty():
+        return bad
+    known = records(table, QUARANTINED).select(_REASON, _PAYLOAD).unique()
+    asked = bad.lazy().with_row_index(ROW).with_columns(_REASON, _PAYLOAD)
+    new = asked.join(known, on=["__reason", "__payload"], how="anti", nulls_equal=True)
+    return bad[new.sort(ROW).select(ROW).collect()[ROW].to_list()]
+
+
+_REASON = pl.col("record_detail").str.json_path_match("$.reason").alias("__reason")
+_PAYLOAD = pl.col("record_detail").str.json_path_match("$.payload").alias("__payload")

@@ -20,7 +20,7 @@ class AppendReport:
         duplicates: Rows left out because the batch is in the log already.
         quarantined: Rows set aside, with their reason.
         reasons: How many rows each reason set aside.
-        unchanged: Rows left out because they repeat their key's current revision.
+        unchanged: Rows left out because they repeat their key's current revision, or a row that was set aside before.
         skipped_measured: Rows of history left out because their key has a measured revision.
         moved: Retractions added because an id came under another entity.
         clock_raised: Rows whose event was later than their arrival, within the tolerance; their arrival was raised.
@@ -32,6 +32,7 @@ class AppendReport:
         revised: Rows whose key had one.
         retracted: Rows that withdraw.
         confirmed_time: When the commit was confirmed: less `received_time` it is the store's own part of the delay.
+        outcome: What the ledger calls the poll; `None` if it was none.
     """
 
     provider: str
@@ -52,6 +53,7 @@ class AppendReport:
     revised: int | None = None
     retracted: int | None = None
     confirmed_time: datetime | None = None
+    outcome: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values; instants as text."""

@@ -13,13 +13,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import polars as pl
 from deltalake.exceptions import DeltaError
 
 from ingestion.checks import check_rows
-from ingestion.errors import BatchError, CommitError, IngestionError, PayloadError, SupersededError
+from ingestion.errors import BatchError, CommitError, IngestionError, PayloadError, SourceError, SupersededError
 from ingestion.instants import Clock, duration_us, system_clock, to_us
 from ingestion.ledger import Part, Poll
 from ingestion.revisions import WholeState
@@ -131,7 +131,7 @@ def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock,
     )
     state = _whole_state(provider, fetched, gathered, started)
     report = _store(provider, log, gathered, poll, progress.after, state, clock)
-    outcome: Outcome = "rows" if report.rows else "refused" if report.quarantined and not report.unchanged else "empty"
+    outcome = cast("Outcome", report.outcome or "empty")
     return PollReport(
         provider=provider.name,
         outcome=outcome,
@@ -246,9 +246,13 @@ def _whole_state(provider: Provider, fetched: Fetched, gathered: Gathered, start
 
     Raises:
         PayloadError: If the state is empty: more likely a fault than the end of everything.
+        SourceError: If it is only a part.
     """
     if provider.state != "whole" or not fetched.payloads or not gathered.whole:
         return None
+    if fetched.more:
+        hint = "nothing was retracted; let one fetch bring all of it."
+        raise SourceError(provider.name, fetched.payloads[0].label, "a whole state came in parts", hint)
     if gathered.rows is None:
         label = fetched.payloads[0].label
         raise PayloadError(

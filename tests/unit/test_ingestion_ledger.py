@@ -350,7 +350,8 @@ def test_polls_survive_compaction_and_are_counted(log: ObservationLog, clock: Ha
     for minute in range(6):
         clock.now = at(minute)
         log.append(
-            rows(("a", minute - 1, float(minute)), ("b", 600, 1.0)), poll=poll(minute=minute, cursor={"n": minute})
+            rows(("a", minute - 1, float(minute)), ("b", 600 + minute, 1.0)),
+            poll=poll(minute=minute, cursor={"n": minute}),
         )
         log.record_poll(poll("empty", minute, cursor={"n": minute + 100}))
     before, progress = log.polls(), log.progress()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,31 @@ def test_a_poll_that_is_overtaken_again_and_again_gives_up_and_stores_nothing(tm
     assert report.outcome == "superseded"
     assert log.scan().collect()["meter"].to_list() == ["b"]
     assert len(source.asked) == 5
+
+
+def test_what_a_provider_repeats_is_set_aside_once_and_still_no_sign_of_life(tmp_path: Path) -> None:
+    for _ in range(3):
+        report, log = poll(provider(), tmp_path, Answers('[{"meter": '))
+        assert report.outcome == "refused"
+    assert log.quarantine().height == 1
+    assert log.polls()["quarantined"].to_list() == [1, 0, 0]
+    assert log.polls()["unchanged"].to_list() == [0, 1, 1]
+    assert ingestion.heartbeats(log).height == 0
+    for _ in range(3):
+        report, log = poll(provider(), tmp_path, Answers([row("a"), row("b", kw=412.5)]))
+    assert log.quarantine().height == 2
+    assert log.polls()["outcome"].to_list()[3:] == ["rows", "empty", "empty"]
+    report, log = poll(provider(), tmp_path, Answers([row("a"), row("b", kw=413.0)]))
+    assert log.quarantine().height == 3
+
+
+def test_a_whole_state_in_parts_retracts_nothing(tmp_path: Path) -> None:
+    class Parts(Answers):
+        def fetch(self, progress: Progress, *, now: datetime) -> Fetched:
+            return replace(super().fetch(progress, now=now), more=True)
+
+    whole = provider(state="whole")
+    poll(whole, tmp_path, Answers([row("a"), row("b")]))
+    report, log = poll(whole, tmp_path, Parts([row("a")]))
+    assert (report.outcome, report.error) == ("failed", "provider 'meters': page 1: a whole state came in parts")
+    assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1)).height == 2
