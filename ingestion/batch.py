@@ -297,13 +297,18 @@ def _static_reason(rows: pl.DataFrame, definition: ProviderDefinition) -> pl.Ser
 
 
 def payloads(original: pl.DataFrame, numbers: pl.Series) -> pl.Series:
-    """Rows as they were handed over, each as one line of JSON; instants as text, bytes as hexadecimal digits."""
+    """Rows as they were handed over, each as one line of JSON; instants and durations as text, bytes as hexadecimal digits.
+
+    JSON has no NaN: a column in which a number is not finite is written as text.
+    """
     picked = original[numbers.to_list()] if numbers.len() else original.clear()
+    endless = [name for name in picked.select(cs.float()).columns if not picked[name].is_finite().all()]
     plain = picked.with_columns(
         cs.binary().bin.encode("hex"),
         cs.duration().dt.to_string("iso"),
         (cs.temporal() - cs.duration()).cast(pl.String),
         cs.categorical().cast(pl.String),
+        cs.by_name(endless).cast(pl.String),
     )
     return plain.select(pl.struct(pl.all()).struct.json_encode().alias("payload")).to_series()
 

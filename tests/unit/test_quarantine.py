@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -410,6 +411,17 @@ def test_the_commands_refuse_what_means_nothing(tmp_path: Path, capsys: pytest.C
     assert command("drop", root, "weather", "7", "--why", "x", capsys=capsys)[0] == 2
     assert command("drop", root, "weather", "--all", capsys=capsys)[0] == 2
     assert command("show", root, "wether", capsys=capsys)[0] == 3
+
+
+def test_numbers_that_json_does_not_know_and_durations_are_kept(log: ObservationLog, clock: Hands) -> None:
+    log.append(batch(("a", at(13), math.nan), ("b", at(13), math.inf), ("c", at(13), 1.5)))
+    assert ['"temp":"NaN"' in text for text in log.quarantine()["payload"]] == [True, False, False]
+    clock.now = at(14)
+    assert release_quarantined(log).rows == 3
+    assert str([temp for _, _, temp in values(log)]) == "[nan, inf, 1.5]"
+    lengths = pl.DataFrame({"station": [None], "event_time": [at(13)], "temp": [1.0], "span": [timedelta(hours=1)]})
+    log.append(lengths, evolve=True)
+    assert '"span":"PT1H"' in log.quarantine()["payload"][0]
 
 
 DECLARED = """
