@@ -392,7 +392,7 @@ FAULTS = [
             (
                 "a poll of which nothing was kept is a heartbeat",
                 "R20",
-                'outcome="refused" if stamped.bad.height and not stamped.unchanged else "empty"',
+                'outcome="refused" if only_bad else "empty"',
                 'outcome="empty"',
             ),
             (
@@ -464,8 +464,8 @@ FAULTS = [
             (
                 "history is a heartbeat",
                 "R20",
-                '        .filter(pl.col("arrival_kind") == "measured")\n        .select("arrival_time", "log_sequence", rows=',
-                '        .select("arrival_time", "log_sequence", rows=',
+                '.filter(pl.col("arrival_kind") == "measured", ~pl.col("batch_id")',
+                '.filter(~pl.col("batch_id")',
             ),
             (
                 "polls later than the position count",
