@@ -76,7 +76,7 @@ class MqttSource(SourceSettings):
         user_env: The environment variable that holds a user name.
         password_env: The one that holds its password.
         tls: Whether the connection is encrypted.
-        batch: How many messages are taken at a time; also how many the server may send before they are acknowledged.
+        batch: How many messages are taken at a time.
         idle_every: How often a connection that brings nothing is said to be so in the ledger.
     """
 

@@ -22,7 +22,7 @@ from ingestion.sources.settings import from_environment, seconds_of
 from ingestion.spool.frames import Record
 from ingestion.spool.wal import Spool
 
-_REPLAY = 20_000
+_ANY_NUMBER = 0
 _KEEPALIVE = 30
 
 
@@ -136,6 +136,11 @@ class MqttConsumer:
                 await self._intake.idle(every)
 
     def _broker(self) -> MQTTBroker:
+        """A connection that resumes the session.
+
+        No limit of unacknowledged messages is asked for: Mosquitto 2.0 exceeds it when it resumes a session, and zmqtt then
+        closes the connection, again and again.
+        """
         source = self._source
         newer = source.version == "5.0"
         return MQTTBroker(
@@ -147,8 +152,7 @@ class MqttConsumer:
             version=source.version,
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             session_expiry_interval=int(seconds_of(source.session_expiry)) if newer else 0,
-            receive_maximum=min(source.batch, 65_535) if newer else None,
-            session_replay_buffer_size=_REPLAY,
+            session_replay_buffer_size=_ANY_NUMBER,
             security=self._security(),
             apply_types=False,
             logger=None,
