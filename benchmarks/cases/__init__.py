@@ -1,3 +1,13 @@
 """One file per case; each has `TITLE` and `run(bench) -> Report`. Listed in the order in which they run."""
 
-CASES = ("latest", "windows", "training_set", "snapshot", "growth", "startup", "bulk_load")
+CASES = (
+    "latest",
+    "windows",
+    "training_set",
+    "snapshot",
+    "growth",
+    "startup",
+    "bulk_load",
+    "thousand_providers",
+    "steady_files",
+)
