@@ -42,7 +42,7 @@ class Publication(Declaration):
 
     at: str
     zone: str
-    days: int = 0
+    days: int = 1
 
 
 class Alerts(Declaration):
