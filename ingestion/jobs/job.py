@@ -103,6 +103,7 @@ class Job:
         self._upkeep_pool = ThreadPoolExecutor(1, thread_name_prefix="upkeep")
         self._in_flight: dict[str, float] = {}
         self._visited: set[str] = set()
+        self._tidied: set[str] = set()
         self._polls: set[asyncio.Task[None]] = set()
         self._turned = monotonic()
         self._store = ("not looked yet", -60.0)
@@ -321,7 +322,9 @@ class Job:
         """Compact one log; whatever happens is told and counted."""
         begun = self._monotonic()
         try:
-            report, deleted = tidy(self.workplace.open_log(name), grace_hours=self._grace_hours)
+            first = name not in self._tidied
+            report, deleted = tidy(self.workplace.open_log(name), grace_hours=self._grace_hours, orphans=first)
+            self._tidied.add(name)
         except Exception as error:  # noqa: BLE001 - a log that cannot be compacted is a log all the same
             self.metrics.compactions.labels("failed").inc()
             self._say.warning("compaction failed", provider=name, error=self.workplace.redact(str(error)))

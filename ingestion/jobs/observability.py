@@ -11,14 +11,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from ingestion.errors import MissingLibraryError
 
 try:
+    import stamina.instrumentation
     import structlog
 except ImportError as error:  # pragma: no cover - the extra is installed where tests run
-    raise MissingLibraryError("structlog", "ingest", "a job's log") from error
+    raise MissingLibraryError(error.name or "structlog", "ingest", "a job's log") from error
+
+if TYPE_CHECKING:
+    from stamina.instrumentation import RetryDetails
 
 HIDDEN: Final = "***"
 _SECRET_NAMES: Final = re.compile(
@@ -144,8 +148,16 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
     for name in _QUIET:  # they print addresses, or a line per request
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _tell_retry(details: RetryDetails) -> None:
+    """A source tries again; instead of stamina's own lines, which know nothing of credentials."""
+    logger("source").info(
+        "tries again", problem=str(details.caused_by), attempt=details.retry_num + 1, wait=round(details.wait_for, 2)
+    )
 
 
 def logger(part: str) -> Any:

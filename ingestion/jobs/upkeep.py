@@ -21,6 +21,7 @@ AT_LEAST: Final = 8
 """Commits that are worth a compaction when a log has not had one for `EVERY_SECONDS`."""
 EVERY_SECONDS: Final = 3_600.0
 GRACE_HOURS: Final = 1
+ORPHAN_HOURS: Final = 24
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class Upkeep:
     """Which logs are due for a compaction; counts commits and reads no log.
 
     Args:
-        compact_after: Commits after which a log is due.
+        compact_after: Commits after which a log is due; 0 never.
     """
 
     compact_after: int = COMPACT_AFTER
@@ -57,6 +58,8 @@ class Upkeep:
         Args:
             elapsed: Seconds, by the monotonic clock.
         """
+        if self.compact_after == 0:
+            return None
         with self._mutex:
             due = [
                 (account.commits, provider)
@@ -77,12 +80,13 @@ def files_to_merge(log: ObservationLog, *, rows_per_file: int = ROWS_PER_FILE) -
     return int((log.table.files()["num_records"] * 2 <= rows_per_file).sum())
 
 
-def tidy(log: ObservationLog, *, grace_hours: int = GRACE_HOURS) -> tuple[CompactionReport, int]:
+def tidy(log: ObservationLog, *, grace_hours: int = GRACE_HOURS, orphans: bool = False) -> tuple[CompactionReport, int]:
     """Compact a log, then delete the files that no scan can need any more.
 
     Args:
         log: The log, opened for this alone.
         grace_hours: How long a file is kept after the commit that took it out of the log.
+        orphans: Also delete files that no commit ever named, and that are a day old: of a writer that died.
 
     Returns:
         What the compaction did, and how many files were deleted.
@@ -91,10 +95,15 @@ def tidy(log: ObservationLog, *, grace_hours: int = GRACE_HOURS) -> tuple[Compac
         CommitError: If other commits kept coming first.
     """
     report = log.compact()
-    table = log.table
-    gone = table.delta.vacuum(
-        retention_hours=grace_hours, dry_run=True, enforce_retention_duration=False, full=False
-    )  # a dry run: a vacuum of Delta's own would commit two versions each time
-    for path in gone:
-        table.location.remove(path)
-    return report, len(gone)
+    replaced = _listed(log, hours=grace_hours, orphans=False)
+    lost = _listed(log, hours=ORPHAN_HOURS, orphans=True) - _listed(log, hours=0, orphans=False) if orphans else set()
+    for path in replaced | lost:
+        log.table.location.remove(path)
+    return report, len(replaced | lost)
+
+
+def _listed(log: ObservationLog, *, hours: int, orphans: bool) -> set[str]:
+    """What a vacuum would delete; a vacuum of Delta's own would commit two versions each time."""
+    return set(
+        log.table.delta.vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False, full=orphans)
+    )

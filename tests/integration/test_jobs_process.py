@@ -105,6 +105,28 @@ def test_once_polls_each_and_status_tells_of_it(tmp_path: Path, feed: Feed) -> N
     assert states["meter"]["state"] == "no log"
 
 
+def test_declarations_are_shown_and_slips_are_usage_errors(tmp_path: Path, feed: Feed) -> None:
+    declare(tmp_path, feed, every="10m", more="down_after: 30m")
+    told = asknown(tmp_path, "providers", "check")
+    assert told.returncode == 0
+    assert re.search(r"wind +measurement +site +http +10m ", told.stdout)
+    assert re.search(r"meter +measurement +plant +push +- ", told.stdout)
+    silence = asknown(tmp_path, "outages", "logs", "wind")
+    assert (silence.returncode, "has no log of provider 'wind'" in silence.stderr) == (3, True)
+    assert asknown(tmp_path, "ingest", "once", "wind").returncode == 0
+    assert "0 outages" in asknown(tmp_path, "outages", "logs", "wind").stderr
+    assert "after which silence 'meter'" not in silence.stderr
+    file = tmp_path / "asknown.yaml"
+    file.write_text(file.read_text().replace("schedule:", "settings: {prot: 1}\n    schedule:"))
+    slip = asknown(tmp_path, "providers", "check", "asknown.yaml")
+    assert slip.returncode == 2
+    assert "there is no field 'settings'" in slip.stderr
+    file.write_text("settings: {prot: 1}\nproviders: {a: {entities: [b]}}")
+    slip = asknown(tmp_path, "ingest", "once")
+    assert slip.returncode == 2
+    assert "settings: there is no field 'prot'" in slip.stderr
+
+
 def test_without_a_file_the_command_says_what_to_do(tmp_path: Path) -> None:
     done = asknown(tmp_path, "ingest", "once")
     assert done.returncode == 2

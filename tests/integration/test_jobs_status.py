@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -100,6 +101,40 @@ def test_a_compaction_changes_nothing_of_it(log: tuple[ingestion.ObservationLog,
     assert History(0.99).look(mast) == before
     assert tidy(mast, grace_hours=0)[1] == 60
     assert mast.scan().collect().height == 60
+
+
+def test_files_of_a_writer_that_died_are_deleted_after_a_day(
+    log: tuple[ingestion.ObservationLog, Hands], tmp_path: Path
+) -> None:
+    mast, _ = log
+    old, young = (tmp_path / "mast" / f"0000000000000000-{name}.parquet" for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"never committed")
+    day_before = time.time() - 25 * 3600
+    os.utime(old, (day_before, day_before))
+    assert tidy(mast)[1] == 0
+    assert tidy(mast, orphans=True)[1] == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    assert mast.scan().collect().height == 60
+
+
+def test_looking_again_and_again_tells_the_same_as_looking_once(tmp_path: Path) -> None:
+    clock = Hands()
+    mast = ingestion.create_log(tmp_path, "mast", entities=["site"], clock=clock)
+    history = History(0.9)
+    for minute in range(40):
+        clock.now = at = NOON + minute * 60 * SECOND
+        outcome = ("rows", "empty", "failed", "rows", "refused")[minute * 7 % 5]
+        poll = Poll(source="http", started=at, ended=at, outcome=outcome, notes=("new column: x",) * (minute % 2))
+        if outcome == "rows":
+            late = (minute * 13 % 17) * SECOND
+            sites = ["a", None] if minute % 3 == 0 else ["a", "b"]
+            mast.append(pl.DataFrame({"site": sites, "event_time": [at - late] * 2}), arrivals="stamp", poll=poll)
+        else:
+            mast.record_poll(poll)
+        if minute == 25:
+            tidy(mast)
+        assert history.look(mast) == History(0.9).look(mast)
 
 
 def test_a_provider_without_a_log_has_a_status(tmp_path: Path) -> None:
