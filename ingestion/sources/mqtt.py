@@ -23,6 +23,9 @@ from ingestion.spool.frames import Record
 from ingestion.spool.wal import Spool
 
 _ANY_NUMBER = 0
+_MORE_THAN_IN_FLIGHT = 70_000
+"""More messages than can wait for acknowledgement: with fewer places zmqtt stops reading when a resumed session brings more of
+them before the subscription is confirmed, and then never reads that it is."""
 _KEEPALIVE = 30
 
 
@@ -73,7 +76,7 @@ class MqttConsumer:
                 source.topic,
                 qos=zmqtt.QoS(source.qos),
                 auto_ack=False,
-                receive_buffer_size=source.batch,
+                receive_buffer_size=_MORE_THAN_IN_FLIGHT,
                 retain_handling=zmqtt.RetainHandling.SEND_IF_NOT_EXISTS
                 if source.version == "5.0"
                 else zmqtt.RetainHandling.SEND_ON_SUBSCRIBE,

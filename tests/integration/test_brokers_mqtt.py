@@ -138,6 +138,25 @@ def test_the_server_restarts(mosquitto: Server, tmp_path: Path, version: str) ->
     asyncio.run(play())
 
 
+def test_thousands_of_messages_may_come_before_the_subscription_is_confirmed(tmp_path: Path) -> None:
+    async def play(server: Server) -> None:
+        job = Job(provider(server, batch=100), tmp_path)
+        async with job.consume() as consuming:
+            await until(lambda: consuming.intake.connected)
+        async with sender(server) as client:
+            for start in range(0, 3000, 100):
+                await asyncio.gather(*(send(client, number) for number in range(start, start + 100)))
+        again = Job(provider(server, batch=100), tmp_path)
+        async with again.consume() as consuming:
+            await until(lambda: consuming.intake.rows == 3000)
+            assert again.stored() == list(range(3000))
+
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    with running(mosquitto_server(folder, "max_inflight_messages 0")) as server:  # all at once, without waiting for us
+        asyncio.run(play(server))
+
+
 def test_a_server_that_lost_the_session_is_said(tmp_path: Path) -> None:
     async def play(server: Server) -> None:
         job = Job(provider(server), tmp_path)
