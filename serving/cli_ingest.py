@@ -30,6 +30,12 @@ providers_app = typer.Typer(help="Declarations of providers.", no_args_is_help=T
 NO = 1
 FILES: Final = ("asknown.yaml", "asknown.yml", "providers.yaml", "providers.yml", "providers.py")
 ROOT: Final = "logs"
+_SETTINGS: Final[dict[str, tuple[Any, str]]] = {
+    "host": (str, "text"),
+    "webhook_env": (str, "text"),
+    "state": (str | Path, "a folder"),
+    "stop_within": (int | float, "a number"),
+}
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[PROVIDER]...", help="Some providers; all by default.")]
 File = Annotated[
@@ -94,13 +100,17 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
         The settings.
 
     Raises:
-        OptionError: If the file's `settings` have a field that there is not.
+        OptionError: If the file's `settings` have a field that there is not, or a value of another type.
     """
     from ingestion.jobs import JobSettings
 
     names = {field.name for field in fields(JobSettings)} - {"root", "storage_options"}
     if unknown := sorted(set(declared.settings) - names):
         raise OptionError(f"settings: there is no field {unknown[0]!r}", f"the fields are {', '.join(sorted(names))}.")
+    for name, value in declared.settings.items():
+        wanted, what = _SETTINGS.get(name, (int, "a number"))
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise OptionError(f"settings: {name} is {value!r}, which is not {what}", f"write {name}: and {what}.")
     said = {**declared.settings, **{name: value for name, value in given.items() if value is not None}}
     if isinstance(said.get("state"), str):
         said["state"] = Path(said["state"]).expanduser()

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +27,25 @@ if TYPE_CHECKING:
 
 NO = 1
 READERS: Final = 4
+_GAP: Final = 2
+_URGENT: Final = ("overdue", "failing", "ok", "no log")
+_ALWAYS: Final = frozenset({"provider", "state"})
+_PRIORITY: Final = (
+    "provider",
+    "state",
+    "age",
+    "delay",
+    "usual",
+    "last_poll",
+    "alerts",
+    "down_for",
+    "quarantine",
+    "missed",
+    "failures",
+    "store_lag",
+    "last_arrival",
+    "position",
+)
 _STYLES: Final = {"ok": "green", "overdue": "bold red", "failing": "yellow", "no log": "dim"}
 
 
@@ -144,27 +163,47 @@ def _watch(look: Callable[[], list[dict[str, Any]]], every: float) -> None:
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         try:
             while True:
-                live.update(_drawn(look()), refresh=True)
+                live.update(drawn(look(), width=console.width, height=console.height), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             return
 
 
-def _drawn(rows: Sequence[dict[str, Any]]) -> Table:
+def drawn(rows: Sequence[dict[str, Any]], *, width: int, height: int) -> Group:
+    """The table as it fits: what is wrong comes first, and columns that matter less are left out.
+
+    Args:
+        rows: A row per provider.
+        width: Columns of the terminal.
+        height: Its lines.
+
+    Returns:
+        A line about all of them, and the table.
+    """
+    ordered = sorted(rows, key=lambda row: (_URGENT.index(row["state"]), row["provider"]))
+    shown_rows = ordered[: max(1, height - 3)]
+    cells = [{name: render.text_of(value) for name, value in row.items()} for row in shown_rows]
     overdue = sum(row["state"] == "overdue" for row in rows)
-    shown = Table(
-        title=f"{len(rows)} providers, {overdue} overdue, {render.text_of(ingestion.system_clock())}",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-        header_style="dim",
-    )
-    for name in rows[0] if rows else ():
+    title = f"{len(rows)} providers, {overdue} overdue, {render.text_of(ingestion.system_clock())}"
+    if len(shown_rows) < len(rows):
+        title += f", {len(rows) - len(shown_rows)} more are not shown"
+    shown = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
+    names = _fitting(cells, width)
+    for name in names:
         shown.add_column(name, no_wrap=True)
-    for row in rows:
+    for row in cells:
         style = _STYLES[row["state"]]
-        shown.add_row(
-            *(Text(render.text_of(value), style=style if name == "state" else "") for name, value in row.items())
-        )
-    return shown
+        shown.add_row(*(Text(row[name], style=style if name == "state" else "") for name in names))
+    return Group(Text(title), shown)
+
+
+def _fitting(cells: Sequence[dict[str, str]], width: int) -> list[str]:
+    """The columns that have something to say and fit, in their usual order."""
+    chosen: set[str] = set()
+    for name in _PRIORITY:
+        widest = max((len(row[name]) for row in cells), default=0)
+        needed = max(widest, len(name)) + _GAP
+        if (name in _ALWAYS or any(row[name] != "-" for row in cells)) and needed <= width:
+            chosen.add(name)
+            width -= needed
+    return [name for name in (cells[0] if cells else ()) if name in chosen]

@@ -287,7 +287,12 @@ class Job:
         self._in_flight[name] = self._monotonic()
         task = asyncio.create_task(self._poll(name), name=f"poll {name}")
         self._polls.add(task)
-        task.add_done_callback(self._polls.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._polls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._say.error("fault", task=task.get_name(), error=repr(error))
 
     async def _poll(self, name: str) -> None:
         first = name not in self._visited

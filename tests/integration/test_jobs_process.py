@@ -125,6 +125,9 @@ def test_declarations_are_shown_and_slips_are_usage_errors(tmp_path: Path, feed:
     slip = asknown(tmp_path, "ingest", "once")
     assert slip.returncode == 2
     assert "settings: there is no field 'prot'" in slip.stderr
+    file.write_text("settings: {port: eighty}\nproviders: {a: {entities: [b]}}")
+    slip = asknown(tmp_path, "ingest", "once")
+    assert (slip.returncode, "port is 'eighty', which is not a number" in slip.stderr) == (2, True)
 
 
 def test_without_a_file_the_command_says_what_to_do(tmp_path: Path) -> None:
