@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import urlsplit
 
+import msgspec
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
@@ -26,6 +27,7 @@ from ingestion.sources.values import as_text, column_of, column_of_texts
 MAX_BYTES: Final = 1 << 30
 """How much a compressed payload may become, unless the caller says otherwise."""
 _SHOWN = 80
+_decode_lines = msgspec.json.Decoder().decode_lines
 _GZIP = b"\x1f\x8b"
 _MEDIA_TYPES: dict[str, Format] = {
     "application/json": "json",
@@ -202,7 +204,7 @@ def _read(content: bytes, layout: Layout, at: _Place, media_type: str) -> _Recor
     if kind == "json":
         return _json_records(content, layout, at)
     if kind == "ndjson":
-        rows = list(_json_lines(content, at))
+        rows = _whole_lines(content) or list(_json_lines(content, at))
         return _Objects(rows, None)
     if kind == "csv":
         return _Table(_csv(content, layout, at), layout)
@@ -240,6 +242,16 @@ def _json(content: bytes, at: _Place) -> Any:
     except ValueError as error:  # a number with thousands of digits
         at.fail(f"not usable JSON: {_first_line(error)}")
     return root
+
+
+def _whole_lines(content: bytes) -> list[dict[str, Any]]:
+    """The rows in lines that are beyond reproach, several times as quickly; none of others, which are looked at one by one."""
+    try:
+        rows = _decode_lines(content)
+    except (ValueError, RecursionError):
+        return []
+    plain = len(rows) == content.count(b"\n") + (not content.endswith(b"\n"))
+    return rows if plain and all(type(row) is dict for row in rows) else []
 
 
 def _json_lines(content: bytes, at: _Place) -> Iterator[dict[str, Any]]:
