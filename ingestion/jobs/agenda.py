@@ -91,6 +91,8 @@ class Agenda:
             entry = self._entries[name]
             if entry.ticket == ticket:
                 entry.at_work = True
+                # Ticks that passed while it waited are served by this poll; those that pass from now on are not.
+                entry.planned = max(entry.planned, self._now + timedelta(seconds=elapsed - self._elapsed))
                 return name
         return None
 

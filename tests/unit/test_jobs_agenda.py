@@ -70,6 +70,16 @@ def test_ticks_that_passed_during_a_poll_make_one_poll_and_not_many() -> None:
     assert world.agenda.wait(world.elapsed) == 5  # 12:00:40, the next tick of the schedule
 
 
+def test_ticks_that_passed_before_a_poll_began_are_served_by_it() -> None:
+    world = World(10)
+    world.sleep(35)  # all hands were full
+    world.take()
+    world.sleep(1)
+    world.done("0")
+    assert world.take() is None
+    assert world.agenda.wait(world.elapsed) == 4  # 12:00:40
+
+
 def test_after_a_failure_ticks_that_passed_are_left_out() -> None:
     world = World(10)
     world.take()
