@@ -81,7 +81,7 @@ def files_to_merge(log: ObservationLog, *, rows_per_file: int = ROWS_PER_FILE) -
 
 
 def tidy(log: ObservationLog, *, grace_hours: int = GRACE_HOURS, orphans: bool = False) -> tuple[CompactionReport, int]:
-    """Compact a log, then delete the files that no scan can need any more.
+    """Compact a log, retire what is older than its retention, then delete the files that no scan can need any more.
 
     Args:
         log: The log, opened for this alone.
@@ -95,6 +95,7 @@ def tidy(log: ObservationLog, *, grace_hours: int = GRACE_HOURS, orphans: bool =
         CommitError: If other commits kept coming first.
     """
     report = log.compact()
+    log.retire()
     replaced = _listed(log, hours=grace_hours, orphans=False)
     lost = _listed(log, hours=ORPHAN_HOURS, orphans=True) - _listed(log, hours=0, orphans=False) if orphans else set()
     for path in replaced | lost:

@@ -206,3 +206,17 @@ def test_an_incident_is_told_once_across_a_restart(
     assert first["id"] == last["id"]
     assert first["closed"] is None
     assert last["closed"] > last["opened"]
+
+
+def test_upkeep_retires_what_is_older_than_the_retention(log: tuple[ingestion.ObservationLog, Hands]) -> None:
+    mast, clock = log
+    kept = mast.scan().collect()
+    tidy(mast)
+    assert mast.scan().collect().height == kept.height  # nobody said how long rows are kept
+    mast.redefine(retention="1d")
+    last = kept["event_time"].max()
+    assert isinstance(last, datetime)
+    clock.now = last + timedelta(days=1)
+    tidy(mast)
+    assert set(mast.scan().collect()["event_time"]) == {last}  # an event as old as the retention stays
+    assert [removal.kind for removal in mast.removals()] == ["retired"]
