@@ -10,4 +10,8 @@ CASES = (
     "bulk_load",
     "thousand_providers",
     "steady_files",
+    "push_http_batches",
+    "push_http_single",
+    "nats_consume",
+    "mqtt_consume",
 )

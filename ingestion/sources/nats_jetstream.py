@@ -1,11 +1,13 @@
 """A NATS JetStream stream into the spool: from the message after the last in the log, each once, in order.
 
 The stream's sequence numbers are the offsets. The cursor that counts is in the provider's log; the consumer at the server is
-made anew with each connection, and goes away by itself. FastStream makes the connection, but messages are fetched with nats-py,
-the client below it: FastStream 0.7's batch subscriber catches `nats.errors.TimeoutError`, a fetch that runs out raises
-`asyncio.TimeoutError`, and then its task ends and what had come is dropped. A server that comes back without its latest messages, or with a new
+made anew with each connection, and goes away by itself. A server that comes back without its latest messages, or with a new
 stream under the old name, counts from a lower number again; such messages get a greater epoch, so that they are not taken
 for known ones.
+
+FastStream makes the connection; messages come by nats-py, the client below it. FastStream 0.7's batch subscriber catches
+`nats.errors.TimeoutError` where a fetch that runs out raises `asyncio.TimeoutError`: its task ends, and what had come is
+dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -35,10 +38,31 @@ if TYPE_CHECKING:
 
     from ingestion.spool.wal import Spool
 
-_COLLECT = 0.2
+_NO_LIMIT = 0
 _LOOK = 2.0
 _FORGET = 300.0
 _ACK_WAIT = 3_600.0
+
+
+class _Arrived:
+    """Messages that have come and are not taken yet."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Msg] = deque()
+        self._some = asyncio.Event()
+
+    async def put(self, message: Msg) -> None:
+        """A message has come."""
+        self._messages.append(message)
+        self._some.set()
+
+    async def take(self, most: int) -> list[Msg]:
+        """What has come, but not more than so many; waits for one."""
+        await self._some.wait()
+        taken = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
+        if not self._messages:
+            self._some.clear()
+        return taken
 
 
 class NatsConsumer:
@@ -72,6 +96,7 @@ class NatsConsumer:
         self._epoch = self._place[0]
         self._delivered = 0
         self._busy = False
+        self._each = False
 
     async def session(self) -> None:
         """Connect, and consume until the connection is lost.
@@ -86,14 +111,22 @@ class NatsConsumer:
             jetstream = broker.connection.jetstream()
             stream = await self._stream(jetstream)
             name = await self._name(jetstream, stream)
-            subscription = await jetstream.pull_subscribe(
-                self._source.subject, durable=name, stream=self._source.stream, config=self._config(stream)
+            arrived = _Arrived()
+            await jetstream.subscribe(
+                self._source.subject,
+                cb=arrived.put,
+                durable=name,
+                stream=self._source.stream,
+                config=self._config(stream),
+                manual_ack=True,
+                pending_msgs_limit=_NO_LIMIT,  # the server sends no more than may be unacknowledged
+                pending_bytes_limit=_NO_LIMIT,
             )
             self._intake.connected = True
             self._say.info("connected", provider=self._provider, stream=self._source.stream, after=self._place[1])
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._fetch(subscription))
+                    tasks.create_task(self._consume(arrived))
                     tasks.create_task(self._watch(jetstream, name, lost))
             finally:
                 self._intake.connected = False
@@ -183,29 +216,27 @@ class NatsConsumer:
     def _config(self, stream: StreamInfo) -> ConsumerConfig:
         last = self._place[1]
         queue = stream.config.retention == RetentionPolicy.WORK_QUEUE  # which starts with what is left
+        self._each = queue
         return ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if last and not queue else DeliverPolicy.ALL,
             opt_start_seq=last + 1 if last and not queue else None,
-            ack_policy=AckPolicy.EXPLICIT,
+            ack_policy=AckPolicy.EXPLICIT if queue else AckPolicy.ALL,
             ack_wait=_ACK_WAIT,
             max_ack_pending=2 * self._source.batch,
             inactive_threshold=_FORGET,
         )
 
-    async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> None:
-        """Take batches, one after the other: the next is not asked for before this one is durable."""
+    async def _consume(self, arrived: _Arrived) -> None:
+        """Take batches, one after the other: the next is taken when this one is durable."""
         while True:
-            try:
-                messages = await subscription.fetch(self._source.batch, timeout=_COLLECT)
-            except TimeoutError:  # nothing has come
-                continue
+            messages = await arrived.take(self._source.batch)
             self._count(messages)
             self._busy = True
             try:
                 await self._keep(messages)
             finally:
                 self._busy = False
-            for message in messages:
+            for message in messages if self._each else messages[-1:]:
                 await message.ack()
 
     def _count(self, messages: list[Msg]) -> None:
