@@ -33,7 +33,17 @@ _USER_INFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY: Final = re.compile(r"(?P<name>[?&;][A-Za-z0-9_.\-]+)=(?P<value>[^&;#\s'\"]+)")
 _HEADER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~\-]{6,}")
 _SHORTEST: Final = 4  # a shorter value is no secret, and would blot out half of the text
-_QUIET: Final = ("httpx", "httpcore", "uvicorn.access", "faststream", "nats", "aiomqtt", "stamina", "asyncio")
+_QUIET: Final = (
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "uvicorn.error",
+    "faststream",
+    "nats",
+    "aiomqtt",
+    "stamina",
+    "asyncio",
+)
 
 Line = MutableMapping[str, Any]
 
