@@ -118,4 +118,5 @@ __all__ = [
     "SourceError",
     "PayloadError",
     "CircuitOpenError",
+    "QuarantineError",
 ]

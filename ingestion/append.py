@@ -56,6 +56,7 @@ class Attempt:
         head: The next `log_sequence` that the batch was made for; `None` takes any.
         stream: The batch's place in a sequence of batches: the sequence's name and a number that only grows. A log that has
             got as far has the batch, and remembers one number per sequence instead of every batch id.
+        remember: Whether the batch id is one that somebody may give again; each one costs the log a marker for ever.
     """
 
     poll: Poll | None = None
@@ -65,6 +66,7 @@ class Attempt:
     records: tuple[tuple[str, str], ...] = ()
     head: int | None = None
     stream: tuple[str, int] | None = None
+    remember: bool = True
 
 
 @dataclass(slots=True)
@@ -163,7 +165,7 @@ def _marker(batch_id: str, attempt: Attempt, end: int) -> tuple[str, int] | None
     """
     if attempt.stream is not None:
         return stream_marker(attempt.stream[0]), attempt.stream[1]
-    return None if attempt.after is not None else (batch_marker(batch_id), end)
+    return (batch_marker(batch_id), end) if attempt.remember and attempt.after is None else None
 
 
 def _is_in(table: LogTable, batch_id: str, attempt: Attempt) -> bool:

@@ -275,7 +275,7 @@ class ObservationLog:
             CommitError: If other commits kept coming first, or the store failed.
             SupersededError: If another poll was recorded after `after`.
         """
-        attempt = Attempt(poll=poll, after=after, aside=tuple(aside), stream=stream)
+        attempt = Attempt(poll=poll, after=after, aside=tuple(aside), stream=stream, remember=batch_id is not None)
         with self._clock(clock):
             return append_nothing(self._table, batch_id or uuid.uuid4().hex, attempt)
 
@@ -351,6 +351,7 @@ class ObservationLog:
             aside=tuple(aside),
             records=tuple(extra_records),
             stream=stream,
+            remember=batch_id is not None,
         )
         with self._clock(clock):
             return append_batch(self._table, batch, batch_id or uuid.uuid4().hex, evolve=evolve, attempt=attempt)

@@ -19,7 +19,15 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from ingestion.checks import check_rows
-from ingestion.errors import BatchError, CommitError, IngestionError, PayloadError, SourceError, SupersededError
+from ingestion.errors import (
+    BatchError,
+    CircuitOpenError,
+    CommitError,
+    IngestionError,
+    PayloadError,
+    SourceError,
+    SupersededError,
+)
 from ingestion.instants import Clock, duration_us, system_clock, to_us
 from ingestion.ledger import Part, Poll
 from ingestion.revisions import WholeState
@@ -331,6 +339,7 @@ def _failed(
     problem = error.problem if isinstance(error, IngestionError) else f"{type(error).__name__}: {error}"
     ended = clock()
     poll = Poll(source=source.kind, started=started, ended=ended, outcome="failed", error=problem)
-    with contextlib.suppress(CommitError, DeltaError, OSError):
-        log.record_poll(poll, clock=clock)
+    if not isinstance(error, CircuitOpenError):  # then nothing was attempted
+        with contextlib.suppress(CommitError, DeltaError, OSError):
+            log.record_poll(poll, clock=clock)
     return PollReport(provider=provider.name, outcome="failed", started=started, ended=ended, error=problem)

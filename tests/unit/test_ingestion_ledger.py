@@ -311,7 +311,7 @@ def test_an_issue_that_comes_back_after_all_were_withdrawn_is_stored(tmp_path: P
     assert al.snapshot(al.Observations(log), at(5))["wind"].to_list() == [1.0]
 
 
-# ------------------------------------------------------------------------------------------------------- heartbeats (R20)
+# ----------------------------------------------------------------------------------------- heartbeats, as R20 says
 
 
 def test_a_provider_is_down_when_its_last_heartbeat_is_as_old_as_it_may_be(log: ObservationLog, clock: Hands) -> None:
@@ -411,3 +411,12 @@ def test_a_poll_whose_answer_was_lost_is_not_stored_twice(log: ObservationLog) -
     with pytest.raises(ingestion.SupersededError):
         log.append(rows(("a", -10, 1.0)), poll=poll(), after=before.after)
     assert log.scan().collect().height == 1
+
+
+def test_a_batch_that_nobody_named_leaves_no_marker(log: ObservationLog) -> None:
+    log.append(rows(("a", -10, 1.0)))
+    log.record_poll(poll("failed", error="reset"))
+    entries = [path.read_text() for path in (Path(log.address) / "_delta_log").glob("*.json")]
+    assert not any('"batch:' in text for text in entries)
+    log.append(rows(("a", -9, 1.0)), batch_id="named")
+    assert any('"batch:' in path.read_text() for path in (Path(log.address) / "_delta_log").glob("*.json"))
