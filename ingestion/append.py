@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -85,6 +85,7 @@ class Stamped:
     new: int | None = None
     revised: int | None = None
     retracted: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
         """What became of the rows, for the ledger."""
@@ -121,6 +122,11 @@ def append_batch(
         SupersededError: If another poll was recorded after `attempt.after`.
     """
     together = attempt or Attempt()
+    if together.whole_state is not None and table.definition.kind == "forecast":
+        raise BatchError(
+            f"provider {table.provider!r}: a forecast has no whole state, each issue stands beside those before it",
+            "append its rows as they are; an issue that is withdrawn is a retraction.",
+        )
     for tries in range(1, ATTEMPTS + 1):
         _make_room(table, batch, evolve=evolve)
         written: list[AddAction] = []
@@ -242,18 +248,21 @@ def _stamp(table: LogTable, batch: Batch, head: Head, attempt: Attempt) -> Stamp
     rows = fit_rows(batch.rows, table)
     raised_limit = duration_us(definition.clock_tolerance, "clock_tolerance")
     instant = _instant(table, batch, head, attempt, now)
+    early, skipped = rows.clear().with_columns(reason=pl.lit(None, pl.String)), 0
     if batch.arrivals == "stamp":
         rows = rows.with_columns(_at(instant).alias("arrival_time"), pl.col("received_time").fill_null(_at(now)))
     else:
         _refuse_future(rows, now + raised_limit, table)
+        rows, skipped = skip_known_history(table, rows)
+        rows, early = _not_yet(rows, now)
     rows, bad, raised = _judge_clock(rows, table, raised_limit)
-    bad = pl.concat([batch.bad.select(ROW, "reason"), bad.select(ROW, "reason")]).sort(ROW)
+    bad = pl.concat([part.select(ROW, "reason") for part in (batch.bad, early, bad)]).sort(ROW)
     bad = quarantine_rows(bad, batch, table, now)
     if attempt.aside:
         bad = pl.concat([bad, set_aside(list(attempt.aside), now)], how="diagonal")
     all_bad = bad.height
     if definition.drop_unchanged:
-        bad = not_yet_set_aside(table, bad)
+        bad = not_yet_set_aside(table, bad, _set_apart(table, batch, rows))
     if OWN_ISSUE in rows.columns:
         own = pl.when(~pl.col("is_retraction")).then(pl.col("arrival_time"))
         rows = rows.with_columns(issue_time=own)
@@ -264,11 +273,14 @@ def _stamp(table: LogTable, batch: Batch, head: Head, attempt: Attempt) -> Stamp
         by_clock=batch.arrivals == "stamp" and instant is not None,
         clock_raised=raised,
         known_bad=all_bad - bad.height,
+        skipped_measured=skipped,
     )
     if attempt.whole_state is not None:
-        present = [rows, *_set_apart(table, batch, rows)]
+        present = [rows, _set_apart(table, batch, rows)]
         result.rows = _with_missing(result, table, attempt.whole_state, present)
     _settle(result, table, head, attempt)
+    if attempt.poll is not None and _concluded(attempt.poll, result).outcome not in STAMPED:
+        result.stamp_us, result.by_clock = None, False  # nothing that came could be kept: that tells nothing
     result.stamp_us = _greatest_stamp(result, table)
     return result
 
@@ -298,16 +310,26 @@ def _refuse_future(rows: pl.DataFrame, limit_us: int, table: LogTable) -> None:
         )
 
 
-def _set_apart(table: LogTable, batch: Batch, kept: pl.DataFrame) -> list[pl.DataFrame]:
+def _set_apart(table: LogTable, batch: Batch, kept: pl.DataFrame) -> pl.DataFrame:
     """The rows of a batch that are not kept; their keys are known all the same."""
     dtypes = {column.name: column.dtype for column in table.columns}
     bad = pl.concat([batch.rows.join(kept, on=ROW, how="anti"), batch.bad.drop("reason")], how="diagonal_relaxed")
-    return [bad.with_columns(pl.col(name).cast(dtypes[name], strict=False) for name in bad.columns if name in dtypes)]
+    return bad.with_columns(pl.col(name).cast(dtypes[name], strict=False) for name in bad.columns if name in dtypes)
+
+
+def _not_yet(rows: pl.DataFrame, now_us: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """History whose declared arrival is still to come: it is here now, and may be measured meanwhile (R13)."""
+    to_come = (pl.col("arrival_kind") != "measured") & (pl.col("arrival_time") > _at(now_us))
+    text = pl.lit("its ") + pl.col("arrival_kind") + " arrival is still to come; it cannot be called history"
+    return rows.filter(~to_come), rows.filter(to_come).with_columns(reason=text)
 
 
 def _with_missing(result: Stamped, table: LogTable, state: WholeState, present: list[pl.DataFrame]) -> pl.DataFrame:
     """The rows of a whole state after the retractions of what is missing there."""
     key = table.definition.key_columns
+    if any(part.select(pl.any_horizontal(pl.col(key).is_null()).any()).item() for part in present):
+        result.notes.append("whole state not compared: a row that was set aside has no key, and may be any of them")
+        return result.rows
     gone = retract_missing(table, result.rows, pl.concat([part.select(key) for part in present]), state)
     gone = gone.with_columns(
         _at(result.stamp_us).alias("arrival_time"),
@@ -320,18 +342,17 @@ def _with_missing(result: Stamped, table: LogTable, state: WholeState, present: 
 def _settle(result: Stamped, table: LogTable, head: Head, attempt: Attempt) -> None:
     """What the log already knows decides which rows are stored, which are added, and what they are."""
     definition = table.definition
-    result.rows, result.skipped_measured = skip_known_history(table, result.rows)
     if definition.drop_unchanged:
         refuse_between(table, result.rows, head)
     known = Known(table, result.rows)
     if ABSENT in result.rows.columns:
         result.rows = fill_absent(table, result.rows, known)
+    result.rows = _laid_out(result.rows, table)
+    result.rows, result.moved = retract_moved(table, result.rows, known)
     if definition.drop_unchanged:
         result.rows, result.unchanged = drop_unchanged(table, result.rows, known)
     if attempt.poll is not None:
         result.new, result.revised, result.retracted = count_fates(table, result.rows, known)
-    result.rows = _laid_out(result.rows, table)
-    result.rows, result.moved = retract_moved(table, result.rows, known)
 
 
 def _greatest_stamp(stamped: Stamped, table: LogTable) -> int | None:
@@ -433,7 +454,8 @@ def _write(
 
 
 def _concluded(poll: Poll, stamped: Stamped) -> Poll:
-    """The poll with the outcome that its rows had."""
+    """The poll with the outcome that its rows had, and what was noted of them."""
+    poll = replace(poll, notes=(*poll.notes, *stamped.notes))
     if poll.outcome not in HEARTBEATS:
         return poll
     if stamped.rows.height:

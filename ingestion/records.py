@@ -8,7 +8,7 @@ import polars as pl
 
 from ingestion.batch import ROW, Batch, payloads
 from ingestion.instants import from_us
-from ingestion.reading import QUARANTINED, records
+from ingestion.revisions import known_rows
 from ingestion.schema import INSTANT
 from ingestion.table import LogTable
 
@@ -83,20 +83,40 @@ def set_aside(reasons: list[tuple[str, object]], now_us: int) -> pl.DataFrame:
     )
 
 
-def not_yet_set_aside(table: LogTable, bad: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `bad` that are not in the quarantine for the same reason: a provider repeats what is wrong, too.
+def not_yet_set_aside(table: LogTable, bad: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `bad` that do not wait in the quarantine for the same reason: a provider repeats what is wrong, too.
+
+    A row whose key has had a revision since it was set aside is set aside again.
 
     Args:
         table: The log.
-        bad: Rows with a `record_detail`.
+        bad: Rows with a `record_detail`; those that have a key carry the row's number in the batch.
+        rows: The rows of the batch by that number, with their keys.
     """
     if bad.is_empty():
         return bad
-    known = records(table, QUARANTINED).select(_REASON, _PAYLOAD).unique()
-    asked = bad.lazy().with_row_index(ROW).with_columns(_REASON, _PAYLOAD)
-    new = asked.join(known, on=["__reason", "__payload"], how="anti", nulls_equal=True)
-    return bad[new.sort(ROW).select(ROW).collect()[ROW].to_list()]
+    from ingestion.quarantine import quarantined
 
-
-_REASON = pl.col("record_detail").str.json_path_match("$.reason").alias("__reason")
-_PAYLOAD = pl.col("record_detail").str.json_path_match("$.payload").alias("__payload")
+    same = ["reason", "payload"]
+    waiting = quarantined(table).group_by(same).agg(pl.col("log_sequence").max().alias("__since"))
+    if waiting.is_empty():
+        return bad
+    asked = bad.select(
+        pl.col("record_detail").str.json_path_match(f"$.{name}").alias(name) for name in ("reason", "payload", "row")
+    ).with_columns(pl.col("row").cast(rows.schema[ROW]).alias(ROW))
+    found = asked.join(waiting, on=same, how="left", nulls_equal=True, maintain_order="left")
+    key = table.definition.key_columns
+    if not set(key) <= set(rows.columns):  # nothing was ever stored
+        return bad.filter(found["__since"].is_null())
+    keys = found.join(rows.select(ROW, *key), on=ROW, how="left", maintain_order="left")
+    later = (
+        known_rows(table, keys.filter(pl.col("__since").is_not_null()), key)
+        .group_by(key)
+        .agg(pl.col("log_sequence").max().alias("__last"))
+        .collect()
+    )
+    repeats = table.logical_to_stored(keys).join(later, on=key, how="left", nulls_equal=True, maintain_order="left")
+    told = repeats.select(
+        (pl.col("__since").is_not_null() & (pl.col("__last").fill_null(-1) < pl.col("__since"))).alias("told")
+    ).to_series()
+    return bad.filter(~told)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
@@ -153,7 +154,8 @@ def retract_missing(table: LogTable, rows: pl.DataFrame, present: pl.DataFrame, 
 def fill_absent(table: LogTable, rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     """`rows` whole: columns that were not sent have the value of their key's revision before (R22).
 
-    That is the row before in the same batch, or the current one in the log; without any, or after a retraction, null.
+    That is the row of the key (of a forecast: of the issue) that arrived before it, in the log or in the same batch; without
+    any, or after a retraction, null.
 
     Args:
         table: The log.
@@ -163,31 +165,34 @@ def fill_absent(table: LogTable, rows: pl.DataFrame, known: Known) -> pl.DataFra
     Returns:
         The rows without `__absent`.
     """
-    key = table.definition.key_columns
+    event, key = table.definition.key_columns, table.definition.revision_columns
     names = [column.name for column in table.value_columns if column.name not in key]
-    new = table.logical_to_stored(rows).select(*key, ABSENT, *names, pl.lit(value=False).alias(_SAME))
-    new = new.with_row_index(_NEW).with_columns(pl.col(_NEW).cast(pl.Int64))
+    kept = [*key, "arrival_time", "is_retraction", *names]
+    new = table.logical_to_stored(rows).select(*kept, ABSENT, pl.int_range(pl.len()).alias(_NEW))
     none = pl.lit(None, pl.List(pl.String)).alias(ABSENT)
-    before = known.last(key).select(
-        *key, none, *names, pl.lit(value=True).alias(_SAME), pl.lit(-1, pl.Int64).alias(_NEW)
-    )
-    both = pl.concat([before.select(new.columns), new]).with_row_index(_FROM)
+    before = known.revisions.select(*kept, none, pl.lit(-1, pl.Int64).alias(_NEW))
+    both = pl.concat([before, new]).sort("arrival_time", maintain_order=True).with_row_index(_FROM)
+    group = key
+    if table.definition.kind == "forecast":  # what withdraws all issues of an event ends them
+        both = both.with_columns(pl.col("issue_time").is_null().cum_sum().over(event).alias(_ORDER))
+        group = [*key, _ORDER]
+    gone = pl.col("is_retraction").fill_null(value=False)
     filled = both.select(
         _NEW,
         *(
             pl.col(name).gather(
-                pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))
+                pl.when(gone | ~pl.col(ABSENT).list.contains(name).fill_null(value=False))
                 .then(pl.col(_FROM))
                 .forward_fill()
-                .over(key)
+                .over(group)
                 .fill_null(pl.col(_FROM))
             )
             for name in names
         ),
     )
-    kept = filled.filter(pl.col(_NEW) >= 0).sort(_NEW).drop(_NEW)
+    whole = filled.filter(pl.col(_NEW) >= 0).sort(_NEW).drop(_NEW)
     by_name = {column.name: column for column in table.columns}
-    return rows.drop(ABSENT).with_columns(series.cast(by_name[series.name].dtype) for series in kept)
+    return rows.drop(ABSENT).with_columns(series.cast(by_name[series.name].dtype) for series in whole)
 
 
 def drop_unchanged(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
@@ -201,7 +206,10 @@ def drop_unchanged(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[p
     key = table.definition.revision_columns
     compared = [column.name for column in table.columns if column.name not in key]
     compared += [name for name in ("event_time", "is_retraction") if name not in key]
-    current = known.last(key).select(*key, *compared, pl.lit(-1, pl.Int64).alias(_ORDER))
+    measured = known.revisions.filter(pl.col("arrival_kind") == "measured")  # history confirms nothing (R13)
+    current = (
+        measured.group_by(key, maintain_order=True).last().select(*key, *compared, pl.lit(-1, pl.Int64).alias(_ORDER))
+    )
     new = table.logical_to_stored(rows).with_columns(pl.col("is_retraction").fill_null(value=False))
     order = new.select(pl.struct("arrival_time", pl.int_range(pl.len()).alias("n")).rank("ordinal").cast(pl.Int64) - 1)
     new = new.select(*key, *compared, order.to_series().alias(_ORDER)).with_row_index(_NEW)
@@ -239,14 +247,20 @@ def count_fates(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[int,
 
 def _bits(dtype: pl.DataType, name: str) -> pl.Expr:
     """A column whose equality is that of its bits: 0.0 is not -0.0, and a NaN is itself."""
-    column = pl.col(name)
+    return _as_bits(dtype, pl.col(name)).alias(name)
+
+
+def _as_bits(dtype: Any, values: pl.Expr) -> pl.Expr:
     if dtype == pl.Float64():
-        return column.reinterpret(dtype=pl.UInt64)
+        return values.reinterpret(dtype=pl.UInt64)
     if dtype == pl.Float32():
-        return column.reinterpret(dtype=pl.UInt32)
-    if isinstance(dtype, pl.List | pl.Struct):
-        return pl.struct(column).struct.json_encode()
-    return column
+        return values.reinterpret(dtype=pl.UInt32)
+    if isinstance(dtype, pl.List):
+        return values.list.eval(_as_bits(dtype.inner, pl.element()))
+    if isinstance(dtype, pl.Struct):
+        fields = [_as_bits(field.dtype, values.struct.field(field.name)).alias(field.name) for field in dtype.fields]
+        return pl.struct(*fields, values.is_null().alias("__null"))
+    return values
 
 
 def retract_moved(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[pl.DataFrame, int]:
@@ -264,23 +278,26 @@ def retract_moved(table: LogTable, rows: pl.DataFrame, known: Known) -> tuple[pl
     if definition.key is None or not definition.entities or rows.is_empty():
         return rows, 0
     ids, entities = list(definition.key), list(definition.entities)
-    stored = table.logical_to_stored(rows).with_row_index(_NEW).with_columns(pl.col(_NEW).cast(pl.Int64))
     wanted = [*ids, *entities, "event_time", "is_retraction", "arrival_time"]
-    alive = (
-        known.last([*ids, *entities])
-        .filter(~pl.col("is_retraction").fill_null(value=False))
-        .select(*wanted, pl.lit(-1, pl.Int64).alias(_NEW))
+    stored = table.logical_to_stored(rows).select(*wanted, pl.int_range(pl.len()).alias(_NEW))
+    before = known.revisions.select(*wanted, pl.lit(-1, pl.Int64).alias(_NEW))
+    both = pl.concat([before, stored]).sort("arrival_time", maintain_order=True)
+    value = ~pl.col("is_retraction").fill_null(value=False)
+    last = [pl.when(value).then(pl.col(name)).forward_fill().over(ids).alias(f"__at_{name}") for name in entities]
+    both = both.with_columns(
+        pl.struct(entities).alias("__entity"),
+        *last,
+        pl.when(value).then(pl.col("event_time")).forward_fill().over(ids).alias("__at_event_time"),
+        value.cum_sum().over(ids).alias(_ORDER),
+    ).with_columns(pl.struct(pl.col(f"__at_{name}").alias(name) for name in entities).alias("__at"))
+    ended = (~value & (pl.col("__entity") == pl.col("__at"))).cum_max().over([*ids, _ORDER])
+    lived = (pl.col(_ORDER) > 0) & ~ended
+    both = both.with_columns(lived.alias(_SAME)).with_columns(
+        pl.col(_SAME).shift(1).over(ids).fill_null(value=False),
+        pl.col("__at").shift(1).over(ids).alias("__was"),
+        *(pl.col(f"__at_{name}").shift(1).over(ids).alias(f"__was_{name}") for name in (*entities, "event_time")),
     )
-    both = pl.concat([alive, stored.select(*wanted, _NEW)]).sort("arrival_time", _NEW, maintain_order=True)
-    before = [
-        pl.col(name).shift(1).over(ids).alias(f"__was_{name}") for name in (*entities, "event_time", "is_retraction")
-    ]
-    moved = both.with_columns(before).filter(
-        pl.col(_NEW) >= 0,
-        ~pl.col("is_retraction"),
-        pl.col("__was_is_retraction").eq_missing(pl.lit(value=False)),
-        pl.any_horizontal(pl.col(name) != pl.col(f"__was_{name}") for name in entities),
-    )
+    moved = both.filter(pl.col(_NEW) >= 0, value, pl.col(_SAME), pl.col("__was") != pl.col("__entity")).sort(_NEW)
     if moved.is_empty():
         return rows, 0
     positions = moved[_NEW]

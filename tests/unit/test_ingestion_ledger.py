@@ -420,3 +420,160 @@ def test_a_batch_that_nobody_named_leaves_no_marker(log: ObservationLog) -> None
     assert not any('"batch:' in text for text in entries)
     log.append(rows(("a", -9, 1.0)), batch_id="named")
     assert any('"batch:' in path.read_text() for path in (Path(log.address) / "_delta_log").glob("*.json"))
+
+
+# ------------------------------------------------------------------------------------------------ several rows of one key
+
+
+def test_a_retraction_has_nothing_to_fill_from_and_leaves_nothing_in_the_same_batch(log: ObservationLog) -> None:
+    gone = sent("a", -10, ["temp", "wind"]).with_columns(is_retraction=pl.lit(value=True))
+    parts = [sent("a", -10, [], temp=1.0, wind=9.0), gone, sent("a", -10, ["wind"], temp=2.0)]
+    together = pl.concat([part.with_columns(is_retraction=pl.lit(value=i == 1)) for i, part in enumerate(parts)])
+    log.append(together)
+    stored = log.scan().collect().sort("log_sequence").select("temp", "wind", "is_retraction").rows()
+    assert stored == [(1.0, 9.0, False), (None, None, True), (2.0, None, False)]
+
+
+def test_an_absent_column_of_a_forecast_is_filled_from_its_own_issue(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path, "wind", entities=["farm"], kind="forecast", clock=clock)
+
+    def row(issued: int | None, absent: list[str], **values: float) -> pl.DataFrame:
+        return pl.DataFrame(
+            {
+                "farm": ["f"],
+                "event_time": [at(60)],
+                "issue_time": [None if issued is None else at(issued)],
+                "is_retraction": [issued is None],
+                "low": [values.get("low")],
+                "high": [values.get("high")],
+                "__absent": [absent],
+            },
+            schema_overrides={
+                "low": pl.Float64, "high": pl.Float64, "issue_time": pl.Datetime("us", "UTC"), "__absent": pl.List(pl.String)
+            },
+        )  # fmt: skip
+
+    log.append(row(-30, [], low=1.0, high=1.5))
+    log.append(row(-20, ["high"], low=2.0))
+    log.append(pl.concat([row(-30, ["low"], high=9.0), row(-20, ["low"], high=8.0)]))
+    log.append(pl.concat([row(None, ["low", "high"]), row(-20, ["low"], high=7.0)]))
+    stored = log.scan().collect().sort("log_sequence").select("low", "high").rows()
+    # the second issue knows nothing of the first; what withdraws all of them leaves nothing to fill from
+    assert stored == [(1.0, 1.5), (2.0, None), (1.0, 9.0), (2.0, 8.0), (None, None), (None, 7.0)]
+
+
+def quakes(*rows: tuple[str, bool]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "net": [net for net, _ in rows],
+            "id": ["q"] * len(rows),
+            "event_time": [at(-10)] * len(rows),
+            "mag": [None if gone else 5.0 for _, gone in rows],
+            "is_retraction": [gone for _, gone in rows],
+        },
+        schema_overrides={"mag": pl.Float64},
+    )
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_an_id_that_moves_away_and_back_in_one_batch_is_where_it_ended(
+    tmp_path: Path, clock: Hands, *, drops: bool
+) -> None:
+    log = create_log(tmp_path, "quakes", entities=["net"], key=["id"], drop_unchanged=drops, clock=clock)
+    log.append(quakes(("a", False)))
+    assert log.append(quakes(("b", False), ("a", False))).moved == 2
+    assert al.snapshot(al.Observations(log), at(5))["net"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_retraction_where_an_id_does_not_live_does_not_hide_where_it_does(
+    tmp_path: Path, clock: Hands, *, drops: bool
+) -> None:
+    log = create_log(tmp_path, "quakes", entities=["net"], key=["id"], drop_unchanged=drops, clock=clock)
+    log.append(quakes(("b", False)))
+    log.append(quakes(("a", True), ("a", False)))
+    assert al.snapshot(al.Observations(log), at(5))["net"].to_list() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "first", "second"),
+    [
+        (pl.List(pl.Float64), [float("nan")], [None]),
+        (pl.List(pl.Float64), [float("inf")], [None]),
+        (pl.List(pl.Float32), [0.0], [-0.0]),
+        (pl.Array(pl.Float64, 2), [None, 1.0], [float("nan"), 1.0]),
+        (pl.Struct({"x": pl.Float64}), {"x": float("nan")}, {"x": None}),
+        (pl.Struct({"x": pl.Float64}), {"x": None}, None),
+        (pl.List(pl.Binary), [b"\x00"], [b"\x01"]),
+        (pl.List(pl.Struct({"x": pl.Float64})), [{"x": 0.0}], [{"x": -0.0}]),
+    ],
+)
+def test_nested_values_are_compared_bit_for_bit(
+    log: ObservationLog, dtype: pl.DataType, first: object, second: object
+) -> None:
+    def row(value: object) -> pl.DataFrame:
+        return pl.DataFrame({"station": ["a"], "event_time": [at(-10)], "v": pl.Series([value], dtype=dtype)})
+
+    assert [log.append(row(value)).rows for value in (first, first, second, second, first)] == [1, 0, 1, 0, 1]
+
+
+# ---------------------------------------------------------------------------------------- what may be claimed, and what not
+
+
+def test_a_poll_of_which_nothing_was_kept_does_not_move_observed_through(log: ObservationLog, clock: Hands) -> None:
+    log.append(rows(("a", -10, 1.0)), poll=poll())
+    seen = log.observed_through()
+    clock.now = at(60)
+    log.append(rows(("a", -10, 99.0)), reasons=pl.Series(["no"]), poll=poll(minute=60))
+    log.append(rows(("a", 900, 1.0)), poll=poll(minute=60))  # from the future: the clock rule sets it aside
+    assert log.polls()["outcome"].to_list()[1:] == ["refused", "refused"]
+    assert log.observed_through() == seen
+
+
+def test_a_whole_state_with_a_row_whose_key_cannot_be_read_is_not_compared(log: ObservationLog) -> None:
+    log.append(rows(("a", -10, 1.0), ("b", -10, 2.0)), poll=poll(), whole_state=WholeState())
+    garbled = rows(("a", -10, 1.0), ("b", -10, 2.0)).with_columns(
+        event_time=pl.Series([at(-10), None], dtype=pl.Datetime("us", "UTC"))
+    )
+    report = log.append(garbled, reasons=pl.Series([None, "cannot be read"]), poll=poll(), whole_state=WholeState())
+    assert (report.retracted, report.quarantined) == (0, 1)
+    assert "not compared" in log.polls()["notes"][1][0]
+
+
+def test_a_forecast_has_no_whole_state(tmp_path: Path) -> None:
+    log = create_log(tmp_path, "wind", entities=["farm"], kind="forecast")
+    with pytest.raises(ingestion.BatchError) as caught:
+        log.append(issue(-30, 1.0), whole_state=WholeState())
+    assert str(caught.value) == (
+        "provider 'wind': a forecast has no whole state, each issue stands beside those before it"
+        "\n\nhint: append its rows as they are; an issue that is withdrawn is a retraction."
+    )
+
+
+def test_history_that_would_arrive_later_than_now_is_set_aside(log: ObservationLog) -> None:
+    report = log.append(rows(("a", -60, 1.0), ("a", -600, 2.0)), backfill=True, delay=al.FixedDelay("6h"))
+    assert (report.rows, report.reasons) == (
+        1,
+        {"its declared arrival is still to come; it cannot be called history": 1},
+    )
+    assert log.observed_through() == at(-240)
+
+
+def test_a_measured_row_is_not_dropped_because_history_says_the_same(log: ObservationLog) -> None:
+    log.append(rows(("a", -600, 1.0)), backfill=True, delay=al.FixedDelay("1h"))
+    assert log.append(rows(("a", -600, 1.0))).rows == 1
+    again = log.append(rows(("a", -600, 3.0)), backfill=True, delay=al.FixedDelay("1h"))
+    assert (again.rows, again.skipped_measured) == (0, 1)
+
+
+def test_what_was_decided_or_overtaken_is_set_aside_again(log: ObservationLog, clock: Hands) -> None:
+    def bad() -> int:
+        clock.now += timedelta(minutes=1)
+        reasons = pl.Series(["too hot"])
+        return log.append(rows(("a", -10, 50.0)), reasons=reasons, poll=poll()).quarantined
+
+    assert [bad(), bad()] == [1, 0]
+    log.append(rows(("a", -10, 5.0)), poll=poll())
+    assert [bad(), bad()] == [1, 0]
+    ingestion.drop_quarantined(log, why="a broken sensor")
+    assert [bad(), bad()] == [1, 0]
