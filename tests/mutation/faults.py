@@ -434,14 +434,50 @@ FAULTS = [
             (
                 "a column that was not sent is null",
                 "R22",
-                "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
+                "pl.when(gone | ~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
                 "pl.when(pl.lit(value=True))",
             ),
             (
                 "a column that was sent as null keeps its value",
                 "R22",
+                "pl.when(gone | ~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
+                "pl.when(pl.col(name).is_not_null())",
+            ),
+            (
+                "a retraction is filled like any row",
+                "R22",
+                "pl.when(gone | ~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
                 "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False))",
-                "pl.when(~pl.col(ABSENT).list.contains(name).fill_null(value=False) & pl.col(name).is_not_null())",
+            ),
+            (
+                "issues of a forecast fill each other",
+                "R2",
+                "        group = [*key, _ORDER]",
+                "        group = [*event, _ORDER]",
+            ),
+            (
+                "an id lives where its last row was, though that was a retraction elsewhere",
+                "R4",
+                'ended = (~value & (pl.col("__entity") == pl.col("__at"))).cum_max()',
+                "ended = (~value).cum_max()",
+            ),
+            (
+                "history confirms a measured row",
+                "R13",
+                'measured = known.revisions.filter(pl.col("arrival_kind") == "measured")  #',
+                "measured = known.revisions  #",
+            ),
+            (
+                "a poll of which nothing was kept moves the clock",
+                "R20",
+                "if attempt.poll is not None and _concluded(attempt.poll, result).outcome not in STAMPED:",
+                "if False:",
+            ),
+            (
+                "history may arrive later than now",
+                "R13",
+                "rows, early = _not_yet(rows, now)",
+                "pass",
             ),
             (
                 "an issue that comes back after all were withdrawn is taken for unchanged",
