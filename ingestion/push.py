@@ -33,7 +33,6 @@ try:
     import msgspec
 
     from ingestion.spool.bodies import ARROW, JSON, LINES, Body, read_body
-    from ingestion.spool.sink import layout_of
 except ImportError as error:  # pragma: no cover - the extra is installed where tests run
     raise MissingLibraryError(error.name or "msgspec", "ingest", "receiving rows over HTTP") from error
 
@@ -337,7 +336,7 @@ def _target(provider: Provider, environment: Mapping[str, str]) -> _Target:
         if not environment.get(variable):
             _no_token(provider.name, variable)
         token = environment[variable].encode()
-    return _Target(provider.name, layout_of(provider), token, int(getattr(source, "max_bytes", _MOST_BYTES)))
+    return _Target(provider.name, provider.layout, token, int(getattr(source, "max_bytes", _MOST_BYTES)))
 
 
 def _no_token(provider: str, variable: str) -> NoReturn:

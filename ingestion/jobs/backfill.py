@@ -170,8 +170,8 @@ def backfill(
         0
     """
     rule = _rule(log, delay, provider)
-    if layout is None and provider is not None:
-        layout = getattr(provider.source, "layout", None)
+    if provider is not None:
+        layout = provider.marking(layout or getattr(provider.source, "layout", None))
     begin = time.monotonic()
     loader = _Loader(log, rule, provider, evolve=evolve, dry_run=dry_run, clock=clock)
     done = []

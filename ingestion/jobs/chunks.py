@@ -15,6 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from ingestion.errors import PayloadError
+from ingestion.sources.absent import with_all_columns
 from ingestion.sources.layout import Layout
 from ingestion.sources.parsing import parse_payload
 
@@ -203,6 +204,8 @@ def _piece(
             for block in blocks or [b""]
             if header or block
         ]
+        if layout.mark_absent:
+            parts = with_all_columns(parts)
         return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
 
     return Chunk(number=number, records=waiting.records, fraction=fraction, rows=rows)

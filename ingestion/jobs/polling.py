@@ -32,6 +32,7 @@ from ingestion.instants import Clock, duration_us, system_clock, to_us
 from ingestion.ledger import Part, Poll
 from ingestion.revisions import WholeState
 from ingestion.schema import INSTANT
+from ingestion.sources.absent import with_all_columns
 from ingestion.sources.base import Fetched, Payload, Source
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) ->
         result = check_rows(frame, provider.contract, definition, received_time=payload.received_time)
         flags.update(dict.fromkeys(result.notes))
         checked.append((_received(result, payload.received_time), payload))
-    checked, strange = _alike(checked)
+    checked, strange = _alike(checked, partial=provider.contract.updates == "columns")
     aside += strange
     whole = not aside and all(result.refused is None for result, _ in checked)
     if not checked:
@@ -224,11 +225,17 @@ def kept_payload(content: bytes) -> object:
 
 
 def _alike(
-    checked: list[tuple[Checked, Payload]],
+    checked: list[tuple[Checked, Payload]], *, partial: bool
 ) -> tuple[list[tuple[Checked, Payload]], list[tuple[str, object]]]:
-    """Payloads with the columns of the first; of others nobody can tell what is absent and what is null."""
+    """Payloads with the columns of the first; of others nobody can tell what is absent and what is null.
+
+    Where rows are partial, what a payload lacks is absent.
+    """
     if not checked:
         return [], []
+    if partial:
+        frames = with_all_columns([r.frame for r, _ in checked], [r.original.columns for r, _ in checked])
+        return [(replace(r, frame=frame), payload) for (r, payload), frame in zip(checked, frames, strict=True)], []
     wanted = checked[0][0].frame.columns
     kept, strange = [], []
     for result, payload in checked:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ingestion.checks import check_rows
-from ingestion.sources.layout import Layout
 from ingestion.sources.parsing import parse_payload
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ def payload_parser(provider: Provider) -> Parse:
     Returns:
         A function of bytes that gives their rows, and raises `PayloadError` if there are none to be had.
     """
-    layout = getattr(provider.source, "layout", None) or Layout()
 
     def parse(content: bytes) -> pl.DataFrame:
-        return parse_payload(content, layout, provider=provider.name, label="quarantined payload")
+        return parse_payload(content, provider.layout, provider=provider.name, label="quarantined payload")
 
     return parse

@@ -25,6 +25,8 @@ from ingestion.providers.schedule import Schedule, Timetable
 from ingestion.providers.sources import POLLED, SourceConfig
 from ingestion.sources.base import Source
 from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
+from ingestion.sources.layout import Layout
+from ingestion.sources.python import PythonSource
 
 _REDEFINABLE = ("clock_tolerance", "publish_margin", "retention", "drop_unchanged")
 _MISSED = 3
@@ -204,6 +206,17 @@ class Provider(Declaration):
         keys: dict[str, DataType] = {name: String() for name in (*self.entities, *(self.key or ()))}
         return {**keys, **self.contract.dtypes}
 
+    @property
+    def layout(self) -> Layout:
+        """How the rows that it sends are laid out."""
+        return self.marking(getattr(self.source, "layout", None)) or Layout()
+
+    def marking(self, layout: Layout | None) -> Layout | None:
+        """A layout under which rows tell what they lack, if the contract's `updates` make a difference of that."""
+        if self.contract.updates != "columns":
+            return layout
+        return (layout or Layout()).model_copy(update={"mark_absent": True})
+
     def open_source(self, environment: Mapping[str, str]) -> Source:
         """Its source, ready to be polled.
 
@@ -213,7 +226,9 @@ class Provider(Declaration):
         """
         if self.source is None or isinstance(self.source, PushSource | NatsSource | MqttSource | BrokerSource):
             raise ProviderError(f"provider {self.name!r}", "it has no source that can be polled", "declare a source.")
-        return self.source.open(self.name, environment)
+        if isinstance(self.source, PythonSource):
+            return self.source.open(self.name, environment)
+        return self.source.model_copy(update={"layout": self.layout}).open(self.name, environment)
 
     def open(
         self,

@@ -12,7 +12,6 @@ from ingestion.errors import PayloadError, SpoolFullError, SpoolWriteError
 from ingestion.instants import Clock, to_us
 from ingestion.spool.bodies import Body, read_body
 from ingestion.spool.frames import Header, Record
-from ingestion.spool.sink import layout_of
 
 if TYPE_CHECKING:
     from ingestion.providers.provider import Provider
@@ -57,7 +56,7 @@ class Intake:
         self._source = source
         self._spool = spool
         self._clock = clock
-        self._layout = layout_of(provider)
+        self._layout = provider.layout
 
     def record(
         self,

@@ -3,7 +3,7 @@
 from ingestion.spool.flush import Flushed, Flusher, Sink, batch_name, place_in
 from ingestion.spool.frames import Header, Record
 from ingestion.spool.keys import KeyLimits
-from ingestion.spool.sink import LogSink, StoreReport, layout_of
+from ingestion.spool.sink import LogSink, StoreReport
 from ingestion.spool.wal import Damage, Receipt, Spool, SpoolLimits, Usage
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "StoreReport",
     "batch_name",
     "place_in",
-    "layout_of",
 ]

@@ -16,7 +16,6 @@ from ingestion.instants import Clock, from_us
 from ingestion.ledger import Outcome, Poll
 from ingestion.schema import INSTANT
 from ingestion.sources.base import Progress
-from ingestion.sources.layout import Layout
 from ingestion.sources.parsing import parse_payload
 from ingestion.spool.flush import cursor_of
 from ingestion.spool.frames import Header, Record
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ingestion.log import ObservationLog
     from ingestion.providers.provider import Provider
     from ingestion.report import AppendReport
+    from ingestion.sources.layout import Layout
 
 _SENDERS_MAY_NOT = ("received_time", "arrival_time", "arrival_kind")
 
@@ -73,7 +73,7 @@ class LogSink:
         self._provider = provider
         self._log = log
         self._clock = clock
-        self._layout = layout_of(provider)
+        self._layout = provider.layout
 
     def progress(self) -> Progress:
         """How far a broker's stream is in the log."""
@@ -193,14 +193,6 @@ def _report(records: Sequence[Record], append: AppendReport, poll: Poll, flags: 
         rows=sum(record.header.rows for record in records),
         bytes=poll.bytes,
     )
-
-
-def layout_of(provider: Provider) -> Layout:
-    """How the rows that a provider sends are laid out."""
-    layout: Layout = getattr(provider.source, "layout", None) or Layout()
-    if provider.contract.updates == "columns":
-        layout = layout.model_copy(update={"mark_absent": True})
-    return layout
 
 
 def _received(records: Sequence[Record]) -> pl.Series:

@@ -214,3 +214,25 @@ def test_the_command_takes_root_delay_layout_and_contract_from_a_declaration(
     assert not (tmp_path / "logs").exists()
     assert run(["backfill", "meters", path, "--providers", declaration]) == 0
     assert capsys.readouterr().out.startswith("meters: 4 of 5 rows stored from 1 files as declared")
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_rows_of_history_that_lack_columns_leave_them_as_they_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dry: bool,
+    block: int,
+) -> None:
+    monkeypatch.setattr("ingestion.jobs.chunks.BLOCK_BYTES", block)
+    contract = Contract(columns={"load_kw": "Float64", "wind": "Float64"}, updates="columns")
+    declared = Provider(name="meters", entities=("meter",), contract=contract)
+    key = {"meter": "m1", "event_time": MIDNIGHT.isoformat()}
+    rows = [{**key, "load_kw": 1, "wind": 9}, {**key, "load_kw": 2}, {**key, "wind": None}]
+    path = tmp_path / "year.ndjson"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log = declared.open(tmp_path / "logs")
+    report = backfill(log, [path], delay="45m", provider=declared, layout=Layout(format="ndjson"), dry_run=dry)
+    assert report.rows == 3
+    stored = log.scan().sort("log_sequence").collect().select("load_kw", "wind").rows()
+    assert stored == ([] if dry else [(1.0, 9.0), (2.0, 9.0), (2.0, None)])

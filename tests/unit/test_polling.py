@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from ingestion.errors import SourceError
 from ingestion.jobs import PollReport, poll_once
 from ingestion.providers import Contract, Provider, PythonSource
 from ingestion.sources.base import Fetched, Payload, Progress
+from ingestion.sources.files import FilesSource
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -242,3 +244,48 @@ def test_a_whole_state_in_parts_retracts_nothing(tmp_path: Path) -> None:
     report, log = poll(whole, tmp_path, Parts([row("a")]))
     assert (report.outcome, report.error) == ("failed", "provider 'meters': page 1: a whole state came in parts")
     assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1)).height == 2
+
+
+def dropping(folder: Path, updates: str = "columns", **more: Any) -> Provider:
+    """A provider whose files are dropped into a folder."""
+    source = FilesSource(path=str(folder), settle="0s", incomplete_for="0s", **more.pop("source", {}))
+    contract = Contract(columns={"kw": "Float64", "wind": "Float64"}, updates=updates, **more.pop("contract", {}))
+    return Provider(name="meters", entities=("meter",), contract=contract, source=source, **more)
+
+
+def drop(folder: Path, name: str, *rows: dict[str, Any]) -> None:
+    """A file of rows, older than all that come after it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    os.utime(path, (int(Path(name).stem), int(Path(name).stem)))
+
+
+def partial(meter: str = "a", **values: Any) -> dict[str, Any]:
+    return {"meter": meter, "event_time": row()["event_time"], **values}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_rows_in_files_that_lack_columns_leave_them_as_they_are(tmp_path: Path, together: bool) -> None:
+    declared = dropping(tmp_path / "drop")
+    log, source = declared.open(tmp_path, clock=now), declared.open_source({})
+    drop(tmp_path / "drop", "1.ndjson", partial("a", kw=1, wind=1), partial("b", kw=2, wind=2))
+    reports = [] if together else [poll_once(declared, log, source, clock=now)]
+    drop(tmp_path / "drop", "2.ndjson", partial("a", kw=5), partial("b", wind=7))
+    drop(tmp_path / "drop", "3.ndjson", partial("a", wind=None))
+    reports.append(poll_once(declared, log, source, clock=now))
+    assert [(report.outcome, report.error) for report in reports] == [("rows", None)] * len(reports)
+    stored = log.scan().sort("log_sequence").collect()
+    rows = [(1.0, 1.0), (2.0, 2.0), (5.0, 1.0), (2.0, 7.0), (5.0, None)]
+    assert stored.select("kw", "wind").rows() == rows
+    assert log.quarantine().is_empty()
+
+
+def test_pages_of_rows_that_lack_columns_leave_them_as_they_are(tmp_path: Path) -> None:
+    declared = provider(contract={"updates": "columns", "on_new_column": "add"})
+    poll(declared, tmp_path, Answers([row("a", wind=1.0), row("b", wind=2.0)]))
+    pages = [row("a", kw=2.0)], [row("b", kw=3.0, wind=8.0)], [row("b", kw=4.0, wind=None)], [row("a", kw=5.0)]
+    report, log = poll(declared, tmp_path, Answers(*pages))
+    assert (report.outcome, report.error) == ("rows", None)
+    stored = log.scan().sort("log_sequence").collect().select("meter", "kw", "wind").rows()
+    assert stored[2:] == [("a", 2.0, 1.0), ("b", 3.0, 8.0), ("b", 4.0, None), ("a", 5.0, 1.0)]
