@@ -265,7 +265,7 @@ def _whole_state(provider: Provider, fetched: Fetched, gathered: Gathered, start
     """
     if provider.state != "whole" or not fetched.payloads or not gathered.whole:
         return None
-    if fetched.more:
+    if fetched.partial:
         hint = "nothing was retracted; let one fetch bring all of it."
         raise SourceError(provider.name, fetched.payloads[0].label, "a whole state came in parts", hint)
     if gathered.rows is None:

@@ -58,6 +58,7 @@ class Fetched:
         cursor: Where the next fetch goes on, once these payloads are stored; `None` leaves it as it is.
         version: The source's version of the whole: an ETag, a range.
         more: There is more to fetch at once.
+        partial: This is only a part of one answer, and the rest comes with the next fetch; no whole state can be told by it.
         state_time: Of a whole state, the instant that it tells of, if the source says so.
     """
 
@@ -65,6 +66,7 @@ class Fetched:
     cursor: dict[str, Any] | None = None
     version: str | None = None
     more: bool = False
+    partial: bool = False
     state_time: datetime | None = None
 
 

@@ -551,11 +551,13 @@ class HttpPull:
 
     def _whole(self, span: _Span, answers: list[Answer], **found: str) -> Fetched:
         """Everything of a span: the next fetch asks for what comes after it."""
+        ended_early = self._window_ended_early(span, answers[-1].received_time)
         return Fetched(
             payloads=self._payloads(answers),
             cursor={"of": self._fingerprint, "since": span.until.isoformat(), **found},
             version=found.get("etag") or found.get("digest") or f"{len(answers)} pages",
-            more=self._window_ended_early(span, answers[-1].received_time),
+            more=ended_early,
+            partial=ended_early,
             state_time=self._state_time(answers),
         )
 
@@ -590,6 +592,7 @@ class HttpPull:
             cursor={"of": self._fingerprint, "since": cursor.get("since"), "resume": resume},
             version=f"{len(answers)} pages, more to come",
             more=True,
+            partial=True,
             state_time=self._state_time(answers),
         )
 

@@ -237,7 +237,7 @@ def test_what_a_provider_repeats_is_set_aside_once_and_still_no_sign_of_life(tmp
 def test_a_whole_state_in_parts_retracts_nothing(tmp_path: Path) -> None:
     class Parts(Answers):
         def fetch(self, progress: Progress, *, now: datetime) -> Fetched:
-            return replace(super().fetch(progress, now=now), more=True)
+            return replace(super().fetch(progress, now=now), more=True, partial=True)
 
     whole = provider(state="whole")
     poll(whole, tmp_path, Answers([row("a"), row("b")]))
@@ -289,3 +289,17 @@ def test_pages_of_rows_that_lack_columns_leave_them_as_they_are(tmp_path: Path) 
     assert (report.outcome, report.error) == ("rows", None)
     stored = log.scan().sort("log_sequence").collect().select("meter", "kw", "wind").rows()
     assert stored[2:] == [("a", 2.0, 1.0), ("b", 3.0, 8.0), ("b", 4.0, None), ("a", 5.0, 1.0)]
+
+
+def test_whole_states_that_wait_in_files_are_taken_one_after_the_other(tmp_path: Path) -> None:
+    declared = dropping(tmp_path / "drop", updates="row", state="whole", source={"max_files": 1})
+    log, source = declared.open(tmp_path, clock=now), declared.open_source({})
+    drop(tmp_path / "drop", "1.ndjson", partial("a", kw=1, wind=1), partial("b", kw=1, wind=1))
+    drop(tmp_path / "drop", "2.ndjson", partial("b", kw=1, wind=1))
+    reports = [poll_once(declared, log, source, clock=now) for _ in range(3)]
+    assert [(report.outcome, report.error, report.more) for report in reports] == [
+        ("rows", None, True),
+        ("rows", None, False),
+        ("empty", None, False),
+    ]
+    assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1))["meter"].to_list() == ["b"]
