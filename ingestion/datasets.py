@@ -135,7 +135,7 @@ def matches(entity: Mapping[str, Any], schema: Mapping[str, Any]) -> pl.Expr:
     """Whether a row is of the entity; a value that the column cannot hold matches nothing."""
     tests = []
     for name, value in entity.items():
-        typed = fitted(pl.Series([value]), schema[name]) if not isinstance(schema[name], pl.Enum) else None
+        typed = _typed(value, schema[name]) if not isinstance(schema[name], pl.Enum) else None
         if isinstance(schema[name], pl.Enum | pl.Categorical):
             tests.append(pl.col(name).cast(pl.String).eq_missing(pl.lit(str(value))))
         elif typed is None:
@@ -143,6 +143,16 @@ def matches(entity: Mapping[str, Any], schema: Mapping[str, Any]) -> pl.Expr:
         else:
             tests.append(pl.col(name).eq_missing(pl.lit(typed[0], schema[name])))
     return pl.all_horizontal(tests)
+
+
+def _typed(value: Any, dtype: Any) -> pl.Series | None:
+    """A value as a column has it; text, as a command line gives it, is read as the column's number or date."""
+    given = pl.Series([value])
+    typed = fitted(given, dtype)
+    if typed is None and isinstance(value, str):
+        read = given.cast(dtype, strict=False) if dtype.is_numeric() or dtype == pl.Date() else None
+        return read if read is not None and read.null_count() == 0 else None
+    return typed
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -17,9 +17,12 @@ from ingestion.datasets import Holding, erase_from_dataset, matches, registered_
 from ingestion.errors import CommitError, ErasureError
 from ingestion.evolution import ATTEMPTS
 from ingestion.instants import from_us
-from ingestion.reading import ERASED, OBSERVATION
+from ingestion.naming import Names
+from ingestion.reading import DROPPED, ERASED, OBSERVATION, POLL, QUARANTINED, records
 from ingestion.removal import Removal, remove_rows
 from ingestion.table import LogTable, LostRaceError
+
+_TEXTS = ("notes", "error", "version", "parts", "cursor", "why")
 
 
 @runtime_checkable
@@ -32,7 +35,11 @@ class ErasablePlace(Protocol):
         ...
 
     def erase_entity(self, provider: str, entity: Mapping[str, Any]) -> int:
-        """Remove the entity; returns how many rows or entries held it."""
+        """Remove the entity; returns how many rows or entries held it.
+
+        Raises:
+            ErasureError: If that cannot be done now; the report says so and is not complete.
+        """
         ...
 
 
@@ -120,10 +127,11 @@ def erase(
     table.refresh()
     _check_entity(table, entity)
     digest = entity_digest(entity, secrets.token_hex(8))
-    holdings: list[Holding] = []
+    # Other places first: what one of them passes on to the log meanwhile is erased there.
+    holdings = [held for place in places if (held := _erase_from(place, table.provider, entity)) is not None]
     with table.maintenance_lock():
-        removal, counts = _erase_rows(table, entity, digest)
-        holdings += [Holding(place=place, address=table.location.address, rows=rows) for place, rows in counts if rows]
+        removal, found = _erase_rows(table, entity, digest)
+        holdings = [*found, *holdings]
         files, _size = delete_unreferenced(table)
         pending = _unreferenced(table)
     naming = _batches_naming(table, entity)
@@ -134,9 +142,6 @@ def erase(
     for manifest in registered_datasets(root, storage_options=table.location.storage_options):
         held = erase_from_dataset(manifest, entity, entity_hash=digest, now=now)
         holdings += [held] if held is not None else []
-    for place in places:
-        rows = place.erase_entity(table.provider, entity)
-        holdings += [Holding(place=place.name, address="", rows=rows)] if rows else []
     return ErasureReport(
         provider=table.provider,
         entity_hash=digest,
@@ -162,23 +167,134 @@ def _check_entity(table: LogTable, entity: Mapping[str, Any]) -> None:
         raise ErasureError(f"the value of {empty[0]!r} is null", "rows without a key are in the quarantine.")
 
 
-def _erase_rows(
-    table: LogTable, entity: Mapping[str, Any], digest: str
-) -> tuple[Removal | None, list[tuple[str, int]]]:
+def _erase_from(place: ErasablePlace, provider: str, entity: Mapping[str, Any]) -> Holding | None:
+    try:
+        rows = place.erase_entity(provider, entity)
+    except ErasureError as error:
+        return Holding(place=place.name, address="", rows=0, note=" ".join(filter(None, (error.problem, error.hint))))
+    return Holding(place=place.name, address="", rows=rows) if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a log holds of an entity.
+
+    Attributes:
+        doomed: The rows that leave.
+        reworded: `log_sequence` and `record_detail` of the records that stay, without the entity's values.
+        holdings: The same in numbers.
+    """
+
+    doomed: pl.LazyFrame
+    reworded: pl.DataFrame
+    holdings: list[Holding]
+
+
+def holdings_in_log(table: LogTable, entity: Mapping[str, Any]) -> list[Holding]:
+    """What a log holds of an entity: rows, quarantined rows, and records of polls that name it.
+
+    Raises:
+        ErasureError: If a name is not an entity column, or a value is null.
+    """
+    table.refresh()
+    _check_entity(table, entity)
+    return _find(table, entity).holdings
+
+
+def _find(table: LogTable, entity: Mapping[str, Any]) -> _Found:
+    names = Names(entity)
+    known = {column.name: column for column in table.columns}
+    everything = table.read(table.files()["path"].to_list())
+    own = pl.lit(value=False)
+    if set(entity) <= set(known):
+        own = matches(entity, {name: known[name].stored for name in entity})
+    own_rows = everything.filter(own).select("log_sequence", "record_kind").collect()
+    observed = own_rows["record_kind"] == OBSERVATION
+    keyless, reasons = _keyless_naming(table, names, [name for name in entity if name in known], entity)
+    texts, cursor = _texts_naming(table, names)
+    # a quarantined row whose key could not be read is the entity's if what came names it
+    doomed = everything.filter(own | pl.col("log_sequence").is_in(keyless))
+    counts = {"log": int(observed.sum()), "quarantine": own_rows.height - int(observed.sum()) + len(keyless)}
+    counts |= {"records": len(texts) + len(reasons)}
+    address = table.location.address
+    holdings = [Holding(place=place, address=address, rows=rows) for place, rows in counts.items() if rows]
+    if any(label for _, label in texts.values()):
+        note = "files whose names contained the value are read again if they are still there; delete them"
+        holdings.append(Holding(place="file names", address=address, rows=0, note=note))
+    if cursor:
+        note = "the last poll's cursor contains the value, and the next poll goes on from there; erase again after it"
+        holdings.append(Holding(place="cursor", address=address, rows=0, note=note))
+    reworded = {**reasons, **{sequence: text for sequence, (text, _) in texts.items()}}
+    schema = {"log_sequence": pl.Int64, "record_detail": pl.String}
+    return _Found(doomed, pl.DataFrame(list(reworded.items()), schema=schema, orient="row"), holdings)
+
+
+def _keyless_naming(
+    table: LogTable, names: Names, columns: Sequence[str], entity: Mapping[str, Any]
+) -> tuple[list[int], dict[int, str]]:
+    """Quarantined records without a whole key: those that name the entity in what came, and the others without it.
+
+    A record whose key is known is that entity's, whatever its other columns say, like any row of the log.
+
+    Returns:
+        The sequence numbers of the first; of those with only a reason that names it, the detail without it.
+    """
+    keyless = records(table, QUARANTINED)
+    if len(columns) == len(entity):
+        keyless = keyless.filter(pl.any_horizontal(pl.col(name).is_null() for name in columns))
+    gone: list[int] = []
+    reworded: dict[int, str] = {}
+    for sequence, text in keyless.select("log_sequence", "record_detail").collect().iter_rows():
+        detail = json.loads(text)
+        if not names.json([detail["payload"], detail["reason"]]):
+            continue
+        if names.partly_in(detail["payload"]):
+            gone.append(sequence)
+        else:
+            detail["reason"] = names.redacted(detail["reason"])
+            reworded[sequence] = json.dumps(detail, ensure_ascii=False)
+    return gone, reworded
+
+
+def _texts_naming(table: LogTable, names: Names) -> tuple[dict[int, tuple[str, bool]], bool]:
+    """Records of polls and decisions whose texts name the entity, without it.
+
+    Returns:
+        By sequence number the detail as it shall be, and whether a part's label is among the texts; whether the last
+        poll's cursor names the entity: it stays, for without it the next poll would not go on where it should.
+    """
+    found: dict[int, tuple[str, bool]] = {}
+    last = table.last_poll_record()
+    cursor = False
+    for kind in (POLL, DROPPED):
+        for sequence, text in records(table, kind).select("log_sequence", "record_detail").collect().iter_rows():
+            detail = json.loads(text)
+            own = {name: detail[name] for name in _TEXTS if name in detail}
+            if sequence == last:
+                cursor = names.json(own.pop("cursor", None))
+            if names.json(own):
+                clean = {**detail, **_redacted(own, names)}
+                found[sequence] = json.dumps(clean, ensure_ascii=False), names.json(own.get("parts"))
+    return found, cursor
+
+
+def _redacted(value: Any, names: Names) -> Any:
+    if isinstance(value, dict):
+        return {name: _redacted(inner, names) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner, names) for inner in value]
+    return names.redacted(value) if isinstance(value, str) else value
+
+
+def _erase_rows(table: LogTable, entity: Mapping[str, Any], digest: str) -> tuple[Removal | None, list[Holding]]:
     for _attempt in range(ATTEMPTS):
         table.refresh()
-        known = {column.name: column for column in table.columns}
-        if not set(entity) <= set(known):
-            return None, []
-        stored = {name: known[name].stored for name in entity}
-        doomed = table.read(table.files()["path"].to_list()).filter(matches(entity, stored))
-        observed = pl.col("record_kind") == OBSERVATION
-        log_rows, quarantined = doomed.select(observed.sum().alias("a"), (~observed).sum().alias("b")).collect().row(0)
+        found = _find(table, entity)
         try:
-            removal = remove_rows(table, doomed, "erasure", ERASED, digest)
+            removal = remove_rows(table, found.doomed, "erasure", ERASED, digest, reworded=found.reworded)
         except LostRaceError:
             continue
-        return removal, [("log", log_rows), ("quarantine", quarantined)]
+        return removal, found.holdings
     raise CommitError(table.provider, ATTEMPTS, "other commits kept coming first")
 
 
@@ -188,11 +304,9 @@ def _unreferenced(table: LogTable) -> list[str]:
 
 
 def _batches_naming(table: LogTable, entity: Mapping[str, Any]) -> int:
-    texts = [value for value in entity.values() if isinstance(value, str) and value]
-    if not texts:
-        return 0
+    names = Names(entity)
     ids = table.read(table.files()["path"].to_list()).select(pl.col("batch_id").unique()).collect()
-    return int(ids.select(pl.col("batch_id").str.contains_any(texts).sum()).item() or 0)
+    return sum(names.text(batch_id) for batch_id in ids["batch_id"])
 
 
 def entity_digest(entity: Mapping[str, Any], salt: str) -> str:

@@ -7,7 +7,8 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from deltalake.exceptions import DeltaError
@@ -16,10 +17,10 @@ from alignment import DelayRule
 from ingestion.append import ROWS_PER_FILE, Attempt, append_batch, append_nothing
 from ingestion.batch import Arrivals, prepare_batch, read_frame
 from ingestion.compaction import CompactionReport, compact
-from ingestion.datasets import register_dataset
+from ingestion.datasets import Holding, register_dataset
 from ingestion.definition import Kind, OnBadRow, ProviderDefinition, redefine
-from ingestion.erase import ErasablePlace, ErasureReport, erase
-from ingestion.errors import LogExistsError, LogNotFoundError
+from ingestion.erase import ErasablePlace, ErasureReport, erase, holdings_in_log
+from ingestion.errors import LogExistsError, LogNotFoundError, MissingLibraryError
 from ingestion.evolution import add_columns, rename_column, widen_columns
 from ingestion.info import LogInfo, log_info
 from ingestion.instants import Clock, from_us, system_clock, to_us
@@ -41,6 +42,9 @@ from ingestion.schema import Column, delta_fields, system_fields
 from ingestion.sources.base import Progress
 from ingestion.storage import Location
 from ingestion.table import NO_STAMP, LogTable, create_table
+
+if TYPE_CHECKING:
+    from ingestion.spool.erasing import SpoolPlace
 
 Address = str | os.PathLike[str]
 
@@ -403,14 +407,56 @@ class ObservationLog:
         """
         return retire(self._table, now)
 
-    def erase(self, entity: Mapping[str, Any], *, places: Sequence[ErasablePlace] = ()) -> ErasureReport:
-        """Remove an entity from every file and older version, the quarantine, registered data sets and `places`.
+    def erase(
+        self,
+        entity: Mapping[str, Any],
+        *,
+        places: Sequence[ErasablePlace] = (),
+        state: str | os.PathLike[str] | None = None,
+    ) -> ErasureReport:
+        """Remove an entity from every file and older version, the quarantine, registered data sets and other places.
+
+        Args:
+            entity: Entity columns and their values.
+            places: Other places that may hold it.
+            state: The folder in which a job keeps its state, if it is not `_job` beside the logs: what waits in the
+                spool there is erased too.
 
         Raises:
             ErasureError: If a name is not an entity column, or a value is null.
             CommitError: If other commits kept coming first.
+            MissingLibraryError: If there is a spool and the library that reads it is not installed.
         """
-        return erase(self._table, self.root, entity, places=places)
+        return erase(self._table, self.root, entity, places=[*self._spools(state), *places])
+
+    def holding(self, entity: Mapping[str, Any], *, state: str | os.PathLike[str] | None = None) -> list[Holding]:
+        """What `erase` would find in the log, its quarantine and the spool, without changing anything.
+
+        Args:
+            entity: Entity columns and their values.
+            state: As for `erase`.
+
+        Raises:
+            ErasureError: If a name is not an entity column, or a value is null.
+            MissingLibraryError: If there is a spool and the library that reads it is not installed.
+        """
+        found = holdings_in_log(self._table, entity)
+        for spool in self._spools(state):
+            rows = spool.count(self.provider, entity)
+            found += [Holding(place=spool.name, address="", rows=rows)] if rows else []
+        return found
+
+    def _spools(self, state: str | os.PathLike[str] | None) -> list[SpoolPlace]:
+        if state is None and "://" in self.root:
+            return []
+        folder = Path(self.root, "_job") if state is None else Path(state)
+        if not (folder / "spool").is_dir():
+            return []
+        try:
+            from ingestion.spool.erasing import SpoolPlace
+        except ModuleNotFoundError as error:
+            raise MissingLibraryError(error.name or "msgspec", "ingest", "erasing from a spool") from error
+        return [SpoolPlace(folder / "spool", clock=self._table.clock)]
 
     def register_dataset(self, manifest_path: str | os.PathLike[str]) -> None:
         """Remember a data set that was made of this log, so that `erase` finds it; `Dataset.write` calls this."""

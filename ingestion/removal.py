@@ -156,7 +156,13 @@ def removal_detail(
 
 
 def remove_rows(
-    table: LogTable, doomed: pl.LazyFrame, reason: str, kind: str, entity_hash: str | None = None
+    table: LogTable,
+    doomed: pl.LazyFrame,
+    reason: str,
+    kind: str,
+    entity_hash: str | None = None,
+    *,
+    reworded: pl.DataFrame | None = None,
 ) -> Removal | None:
     """Take rows out of every file that holds them, and leave the record, in one commit.
 
@@ -166,19 +172,24 @@ def remove_rows(
         reason: Why, for the record.
         kind: `"retired"` or `"erased"`.
         entity_hash: Of an erasure.
+        reworded: Records that stay with another `record_detail`, by `log_sequence`.
 
     Returns:
-        The removal; `None` if there was nothing to remove.
+        The removal; `None` if there was nothing to remove and nothing to reword.
 
     Raises:
         LostRaceError: If another commit came first; nothing was changed.
     """
-    entities = list(table.definition.entities)
+    stored = table.stored_schema()
+    entities = [name for name in table.definition.entities if name in stored]
     gone = doomed.select(*entities, "log_sequence", "record_kind").collect()
-    if gone.is_empty():
+    if reworded is None:
+        reworded = pl.DataFrame(schema={"log_sequence": pl.Int64, "record_detail": pl.String})
+    sequences = gone["log_sequence"]
+    touching = pl.concat([sequences, reworded["log_sequence"]]).sort()
+    if touching.is_empty():
         return None
-    sequences = gone["log_sequence"].sort()
-    low, high = sequences[0], sequences[-1]
+    low, high = touching[0], touching[-1]
     added: list[AddAction] = []
     replaced: list[str] = []
     touched = table.files().filter(
@@ -189,8 +200,9 @@ def remove_rows(
         for path in touched["path"]:
             rows = table.read([path]).collect()
             kept = rows.join(sequences.to_frame(), on="log_sequence", how="anti", maintain_order="left")
-            if kept.height == rows.height:
+            if kept.height == rows.height and rows.join(reworded, on="log_sequence", how="semi").is_empty():
                 continue
+            kept = kept.update(reworded, on="log_sequence")
             replaced.append(path)
             if kept.height:
                 added.append(table.write_file(kept))

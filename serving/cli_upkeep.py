@@ -45,17 +45,20 @@ def erase(
     entity: Annotated[list[str], typer.Argument(help="COLUMN=VALUE for the entity's columns.")],
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="FOLDER", help="Where a job keeps its spool, if not LOGS/_job.")
+    ] = None,
     storage_option: StorageOption = None,
     as_json: Json = False,
 ) -> None:
-    """Remove an entity from the log, its old versions, the quarantine and the data sets made of it.
+    """Remove an entity from the log, its old versions, the quarantine, the spool and the data sets made of it.
 
     Cannot be undone. Exits with 1 if something is left to do; run it again then.
     """
     options = storage_options(storage_option)
     log = ingestion.open_log(root, provider, storage_options=options)
     who = read_entity(entity)
-    found = holdings(log, who, ingestion.registered_datasets(root, storage_options=options))
+    found = holdings(log, who, ingestion.registered_datasets(root, storage_options=options), state)
     if dry_run:
         if as_json:
             render.as_json(found)
@@ -68,7 +71,7 @@ def erase(
         if not typer.confirm(question, err=True):
             render.say("nothing was erased")
             raise typer.Exit(NO)
-    report = log.erase(who)
+    report = log.erase(who, state=state)
     _report(report, as_json=as_json)
     if not report.complete:
         raise typer.Exit(NO)
@@ -92,24 +95,22 @@ def read_entity(given: Iterable[str]) -> dict[str, str]:
     return {column: value for column, _, value in pairs}
 
 
-def holdings(log: ObservationLog, entity: Mapping[str, str], manifests: Iterable[Path]) -> list[dict[str, Any]]:
+def holdings(
+    log: ObservationLog, entity: Mapping[str, str], manifests: Iterable[Path], state: Path | None = None
+) -> list[dict[str, Any]]:
     """What holds an entity now, without changing anything.
 
     Args:
         log: The log.
         entity: Column to value.
         manifests: The data sets that are registered.
+        state: Where a job keeps its spool, if not beside the logs.
 
     Returns:
         `place`, `address`, `rows`; places that hold nothing are left out.
     """
-    found = [
-        {"place": "log", "address": f"{log.root}/{log.provider}", "rows": _count(log.scan(), entity)},
-        {
-            "place": "quarantine",
-            "address": f"{log.root}/{log.provider}",
-            "rows": _count(log.quarantine().lazy(), entity),
-        },
+    found: list[dict[str, Any]] = [
+        {"place": held.place, "address": held.address, "rows": held.rows} for held in log.holding(entity, state=state)
     ]
     found += [
         {"place": "data set", "address": str(path), "rows": _count(pl.scan_parquet(path), entity)}

@@ -1,5 +1,6 @@
 """Received rows on their way into the logs: durable before they are answered, stored once."""
 
+from ingestion.spool.erasing import SpoolPlace
 from ingestion.spool.flush import Flushed, Flusher, Sink, batch_name, place_in
 from ingestion.spool.frames import Header, Record
 from ingestion.spool.keys import KeyLimits
@@ -24,4 +25,6 @@ __all__ = [
     "StoreReport",
     "batch_name",
     "place_in",
+    # out of it, for an erasure
+    "SpoolPlace",
 ]

@@ -6,7 +6,7 @@ which is bounded by age and number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -105,6 +105,19 @@ class KeyJournal:
         self.forget(now)
         if self._lines > 2 * len(self) + _SLACK:
             self._rewrite()
+
+    def remove(self, doomed: Callable[[str, str], bool]) -> int:
+        """Forget keys, in the file too; returns how many.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        gone = [(scope, key) for scope, book in self._books.items() for key in book if doomed(scope, key)]
+        for scope, key in gone:
+            del self._books[scope][key]
+        if self._path.exists():
+            self._rewrite()  # it may still have lines of keys that were forgotten before
+        return len(gone)
 
     def forget(self, now: datetime) -> None:
         """Drop answers that are too old."""

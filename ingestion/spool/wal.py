@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -322,6 +322,42 @@ class Spool:
             del self._sealed[segment]
             self._bytes -= retired.size - len(HEAD)
             self._records -= retired.records
+
+    def rewrite(self, segment: str, records: Sequence[Record]) -> None:
+        """Put other records in the place of a sealed segment's.
+
+        Args:
+            segment: The segment.
+            records: What it shall have.
+
+        Raises:
+            OSError: If that cannot be done; the segment is as before then.
+            KeyError: If there is no such sealed segment.
+        """
+        mark = mark_of(segment)
+        content = HEAD + b"".join(part for record in records for part in (mark, encode(record)))
+        self._disk.replace(self._path(segment), content)
+        rewritten = _Segment(segment, mark, len(content))
+        rewritten.take(records, 0)
+        with self._lock:
+            self._bytes += rewritten.size - self._sealed[segment].size
+            self._records += rewritten.records - self._sealed[segment].records
+            self._sealed[segment] = rewritten
+
+    def forget_keys(self, doomed: Callable[[str, str], bool]) -> int:
+        """Forget idempotency keys, in the journal too.
+
+        Args:
+            doomed: Says of a scope and a key whether it goes.
+
+        Returns:
+            How many were forgotten.
+
+        Raises:
+            OSError: If the journal cannot be written.
+        """
+        with self._lock:
+            return self._keys.remove(doomed)
 
     def last_place(self, provider: str) -> tuple[int, int] | None:
         """The (epoch, offset) of the last record of a broker's stream that waits here."""
