@@ -116,6 +116,9 @@ def _as_floats(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
 def _as_decimals(values: pl.Series, dtype: pl.Decimal) -> pl.Series | None:
     if not (values.dtype == pl.String or values.dtype.is_numeric()):
         return None
+    if values.dtype.is_float():  # Polars raises where other types become null
+        half = 0.5 * 10.0**-dtype.scale
+        values = _where(values, values.abs().cast(pl.Float64) < 10.0 ** (dtype.precision - dtype.scale) - half)
     cast = values.cast(dtype, strict=False)
     meant = _as_floats(values, pl.Float64())
     return _where(cast, (cast.cast(pl.Float64) - meant).abs() <= meant.abs() * 1e-12) if meant is not None else cast

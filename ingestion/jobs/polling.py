@@ -45,6 +45,7 @@ Outcome = Literal["rows", "empty", "failed", "refused", "superseded"]
 _TURNS: Final = 5
 _STORE_WAITS: Final = (0.2, 1.0, 3.0)
 _SEEING: Final = frozenset({"files"})
+_OF_POLARS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is no Exception
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,7 @@ def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock,
         notes=gathered.flags,
     )
     state = _whole_state(provider, fetched, gathered, started)
-    report = _store(provider, log, gathered, poll, progress.after, state, clock)
+    report = _store(provider, log, gathered, fetched.payloads, poll, progress.after, state, clock)
     outcome = cast("Outcome", report.outcome or "empty")
     return PollReport(
         provider=provider.name,
@@ -176,9 +177,16 @@ def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) ->
         except PayloadError as error:
             aside.append((f"cannot be parsed: {error.problem}", kept_payload(payload.content)))
             continue
+        except _OF_POLARS as error:
+            aside.append((f"cannot be parsed: {_first_line(error)}", kept_payload(payload.content)))
+            continue
         if frame.is_empty():
             continue
-        result = check_rows(frame, provider.contract, definition, received_time=payload.received_time)
+        try:
+            result = check_rows(frame, provider.contract, definition, received_time=payload.received_time)
+        except _OF_POLARS as error:
+            aside.append((f"cannot be checked: {_first_line(error)}", kept_payload(payload.content)))
+            continue
         flags.update(dict.fromkeys(result.notes))
         checked.append((_received(result, payload.received_time), payload))
     checked, strange = _alike(checked, partial=provider.contract.updates == "columns")
@@ -283,6 +291,7 @@ def _store(
     provider: Provider,
     log: ObservationLog,
     gathered: Gathered,
+    payloads: tuple[Payload, ...],
     poll: Poll,
     after: int,
     state: WholeState | None,
@@ -315,8 +324,18 @@ def _store(
         )
     except BatchError as error:
         plain = gathered.original if gathered.original is not None else rows
-        kept: list[tuple[str, object]] = [(error.problem, row) for row in _plain_rows(plain)]
-        return _patiently(lambda: nothing([*gathered.aside, *kept]))
+        reason = error.problem
+        with contextlib.suppress(*_OF_POLARS):
+            kept: list[tuple[str, object]] = [(reason, row) for row in _plain_rows(plain)]
+            return _patiently(lambda: nothing([*gathered.aside, *kept]))
+    except _OF_POLARS as error:
+        reason = f"cannot be stored: {_first_line(error)}"
+    whole: list[tuple[str, object]] = [(reason, kept_payload(payload.content)) for payload in payloads]
+    return _patiently(lambda: nothing(whole))
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _plain_rows(frame: pl.DataFrame) -> list[Any]:

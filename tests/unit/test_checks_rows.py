@@ -452,3 +452,14 @@ def test_a_duration_is_kept_in_the_quarantine_as_text(tmp_path: Path) -> None:
     frame = rows(open_for=[timedelta(hours=1), timedelta(hours=2)])
     log.append(frame, reasons=pl.Series([None, "too long"]))
     assert log.quarantine()["payload"].str.json_path_match("$.open_for").to_list() == ["PT2H"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Float32])
+def test_a_number_with_too_many_digits_for_its_decimal_is_a_row_at_fault(dtype: type[pl.DataType]) -> None:
+    values = [1.5, 1e15, float("inf"), 99_999_999_999_999.99, 1e300 if dtype == pl.Float64 else 1e38, -1e15, None]
+    cast, fails = cast_column(pl.Series(values, dtype=dtype), pl.Decimal(20, 6))
+    too_many = [False, True, True, dtype == pl.Float32, True, True, False]
+    assert fails.to_list() == too_many
+    assert cast[0] == Decimal("1.5")
+    rounded, fails = cast_column(pl.Series([99.994, 99.996]), pl.Decimal(4, 2))
+    assert (rounded.to_list(), fails.to_list()) == ([None, None], [True, True])

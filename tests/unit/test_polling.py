@@ -302,4 +302,49 @@ def test_whole_states_that_wait_in_files_are_taken_one_after_the_other(tmp_path:
         ("rows", None, False),
         ("empty", None, False),
     ]
-    assert al.snapshot(al.Observations(log), NOON + timedelta(minutes=1))["meter"].to_list() == ["b"]
+    stored = log.scan(columns=["is_retraction"]).sort("log_sequence").collect()
+    assert stored.select("meter", "is_retraction").rows() == [("a", False), ("b", False), ("a", True)]
+
+
+def bare(**more: Any) -> Provider:
+    """A provider without a contract."""
+    source = PythonSource(fetch="tests:f", parse="tests:p")
+    return Provider(name="meters", entities=("meter",), source=source, **{"drop_unchanged": True, **more})
+
+
+@pytest.mark.parametrize(
+    "error", [pl.exceptions.ComputeError("it overflows"), pl.exceptions.PanicException("it overflows")]
+)
+@pytest.mark.parametrize("where", ["parse", "check", "append"])
+def test_what_breaks_the_reader_is_set_aside_and_the_cursor_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        raise error
+
+    source = Answers([row("a")])
+    with monkeypatch.context() as patched:
+        if where == "parse":
+            patched.setattr(source, "parse", broken)
+        elif where == "check":
+            patched.setattr("ingestion.jobs.polling.check_rows", broken)
+        else:
+            patched.setattr(ObservationLog, "append", broken)
+        report, log = poll(provider(), tmp_path, source)
+    verb = {"parse": "parsed", "check": "checked", "append": "stored"}[where]
+    assert report.outcome == "refused"
+    kept = log.quarantine().row(0, named=True)
+    assert (kept["reason"], json.loads(kept["payload"])) == (f"cannot be {verb}: it overflows", [row("a")])
+    assert log.progress().cursor == {"asked": 1}
+
+
+def test_rows_that_cannot_be_compared_do_not_stop_a_provider(tmp_path: Path) -> None:
+    class Bytes(Answers):
+        def parse(self, payload: Payload) -> pl.DataFrame:
+            return super().parse(payload).with_columns(kw=pl.lit(pl.Series([[b"\xff"]])))
+
+    source = Bytes([row("a")])
+    for asked in (1, 2):
+        report, log = poll(bare(), tmp_path, source)
+        assert report.outcome in {"rows", "empty", "refused"}
+        assert log.progress().cursor == {"asked": asked}
