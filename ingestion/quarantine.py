@@ -275,7 +275,8 @@ def release_quarantined(
     """Append quarantined rows as a new batch, stamped now, and mark them as released in the same commit.
 
     Rows that still break a rule stay where they are. So do rows whose key has had another revision that was received
-    later or together with them: released now, they would displace what is newer.
+    later or together with them: released now, they would displace what is newer. Where the provider's repeated values are
+    dropped, any other value of their key may be newer.
 
     Args:
         log: Whose log.
@@ -443,27 +444,47 @@ def _broken(table: LogTable, frame: pl.DataFrame) -> pl.Series:
 
 
 def _older(table: LogTable, frame: pl.DataFrame, picked: pl.DataFrame) -> pl.Series:
-    """Rows whose key has a revision in the log that was received later, or with them in another row."""
+    """Rows whose key has a revision in the log that was received later, or with them in another row, or may have been.
+
+    Where repeated values are dropped, a value that is in the log may have come again since; nothing tells whether it has.
+    """
     nothing = pl.Series("reason", [None] * frame.height, dtype=pl.String)
     key = table.definition.revision_columns
     columns = {column.name for column in table.columns} | {"event_time", "issue_time"}
     if not set(key) <= columns or not set(key) <= set(frame.columns):
         return nothing
+    values = [column.name for column in table.columns if column.name not in key and column.name in frame.columns]
+    retracts = pl.lit(value=False) if "is_retraction" not in frame.columns else pl.col("is_retraction")
     received = picked.select(pl.col("log_sequence").alias(SEQUENCE), pl.col("received_time").alias("__received"))
-    asked = frame.select(*key, SEQUENCE).join(received, on=SEQUENCE, how="left", maintain_order="left")
+    asked = frame.select(*key, *values, SEQUENCE, retracts.fill_null(value=False).alias("__retracts"))
+    asked = asked.join(received, on=SEQUENCE, how="left", maintain_order="left")
     known = (
         known_rows(table, frame, key)
-        .group_by(key)
+        .sort("arrival_time", "log_sequence")
+        .group_by(key, maintain_order=True)
         .agg(
             pl.coalesce("received_time", "arrival_time").max().alias("__newest"),
-            pl.col("log_sequence").last().alias("__by"),
+            pl.col("is_retraction").last().fill_null(value=False).not_().alias("__lives"),
+            *(pl.col(name).last().alias(f"__was_{name}") for name in values),
         )
         .collect()
     )
     both = table.logical_to_stored(asked).join(known, on=key, how="left", nulls_equal=True, maintain_order="left")
     newer = pl.col("__newest") >= pl.col("__received")
+    alike = [name for name in values if both.schema[name] == both.schema[f"__was_{name}"]]
+    differs = [pl.col(name).ne_missing(pl.col(f"__was_{name}")) for name in alike]
+    differs += [pl.lit(value=True)] if len(alike) < len(values) else []
+    again = pl.col("__lives") & pl.any_horizontal("__retracts", *differs)
+    if not table.definition.drop_unchanged:
+        again = pl.lit(value=False)
     return both.select(
-        pl.when(newer).then(pl.lit("the log has a revision of the same key that was received later")).alias("reason")
+        pl.when(newer)
+        .then(pl.lit("the log has a revision of the same key that was received later"))
+        .when(again)
+        .then(
+            pl.lit("the log has another value of the same key, which may have come again and been dropped as unchanged")
+        )
+        .alias("reason")
     ).to_series()
 
 

@@ -212,6 +212,20 @@ def test_a_row_does_not_displace_a_newer_revision_of_its_key(log: ObservationLog
     assert values(log) == [("a", 13, 2.0), ("a", 13, 1.0)]
 
 
+def test_a_value_that_may_have_come_again_unchanged_is_not_displaced(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path / "other", "weather", entities=["station"], drop_unchanged=True, clock=clock)
+    for temp, reason in ((5.0, None), (50.0, "too hot"), (5.0, None)):  # the third is dropped as unchanged
+        log.append(batch(("a", at(10), temp)), reasons=pl.Series([reason], dtype=pl.String))
+    why = "the log has another value of the same key, which may have come again and been dropped as unchanged"
+    assert release_quarantined(log).held == {why: 1}
+    assert values(log) == [("a", 10, 5.0)]
+    assert release_quarantined(log, over_newer=True).rows == 1
+    # a withdrawn key has no value that could have come again
+    log.append(batch(("a", at(10), None)).with_columns(is_retraction=pl.lit(value=True)))
+    log.append(batch(("a", at(10), 60.0)), reasons=pl.Series(["too hot"]))
+    assert release_quarantined(log).rows == 1
+
+
 def test_an_older_revision_does_not_hold_a_row(log: ObservationLog, clock: Hands) -> None:
     log.append(batch(("a", at(11), 1.0)))
     clock.now = at(13)
