@@ -19,6 +19,7 @@ import polars as pl
 from deltalake.exceptions import DeltaError
 
 from ingestion.checks import check_rows
+from ingestion.checks.together import as_they_came, with_types_of_all
 from ingestion.errors import (
     BatchError,
     CircuitOpenError,
@@ -194,8 +195,8 @@ def gather(provider: Provider, source: Source, payloads: tuple[Payload, ...]) ->
     whole = not aside and all(result.refused is None for result, _ in checked)
     if not checked:
         return Gathered(None, None, None, aside, tuple(flags), whole)
-    rows = pl.concat([result.frame for result, _ in checked], how="vertical_relaxed")
-    original = pl.concat([result.original for result, _ in checked], how="diagonal_relaxed")
+    rows = pl.concat([result.frame for result, _ in checked])
+    original = as_they_came([result.original for result, _ in checked])
     reasons = pl.concat([_reasons(result) for result, _ in checked])
     return Gathered(rows, original, reasons, aside, tuple(flags), whole)
 
@@ -237,23 +238,28 @@ def _alike(
 ) -> tuple[list[tuple[Checked, Payload]], list[tuple[str, object]]]:
     """Payloads with the columns of the first; of others nobody can tell what is absent and what is null.
 
-    Where rows are partial, what a payload lacks is absent.
+    Where rows are partial, what a payload lacks is absent. Types that differ become one that holds all values as they are.
     """
     if not checked:
         return [], []
     if partial:
         frames = with_all_columns([r.frame for r, _ in checked], [r.original.columns for r, _ in checked])
-        return [(replace(r, frame=frame), payload) for (r, payload), frame in zip(checked, frames, strict=True)], []
-    wanted = checked[0][0].frame.columns
-    kept, strange = [], []
-    for result, payload in checked:
-        if set(result.frame.columns) == set(wanted):
-            kept.append((replace(result, frame=result.frame.select(wanted)), payload))
-        else:
-            odd = sorted(set(result.frame.columns) ^ set(wanted))
-            text = f"{payload.label}: other columns than {checked[0][1].label}: {', '.join(odd)}"
-            strange.append((text, kept_payload(payload.content)))
-    return kept, strange
+        checked = [(replace(r, frame=frame), payload) for (r, payload), frame in zip(checked, frames, strict=True)]
+    (first, origin), *others = checked
+    wanted = first.frame.columns
+    kept, strange = [(first, origin)], []
+    frames = [first.frame]
+    for result, payload in others:
+        odd = sorted(set(result.frame.columns) ^ set(wanted))
+        text = f"{payload.label}: other columns than {origin.label}: {', '.join(odd)}"
+        if not odd:
+            frames, mixed = with_types_of_all(frames, result.frame.select(wanted))
+            if mixed is None:
+                kept.append((result, payload))
+                continue
+            text = f"{payload.label}: {mixed!r} is {result.frame.schema[mixed]} and {frames[0].schema[mixed]} in {origin.label}"
+        strange.append((text, kept_payload(payload.content)))
+    return [(replace(r, frame=frame), payload) for (r, payload), frame in zip(kept, frames, strict=True)], strange
 
 
 def _parts(source: Source, fetched: Fetched) -> tuple[Part, ...]:

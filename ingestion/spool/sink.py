@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ingestion.checks import Checked, Flag, check_rows
+from ingestion.checks.together import as_they_came
 from ingestion.errors import BatchError, PayloadError
 from ingestion.instants import Clock, from_us
 from ingestion.ledger import Outcome, Poll
@@ -114,7 +115,7 @@ class LogSink:
             arrivals="stamp",
             evolve=self._evolves,
             reasons=pl.concat(map(_reasons, checked)),
-            original=pl.concat([each.original for each in checked], how="diagonal_relaxed"),
+            original=as_they_came([each.original for each in checked]),
             aside=aside,
             poll=poll,
             **how,

@@ -348,3 +348,30 @@ def test_rows_that_cannot_be_compared_do_not_stop_a_provider(tmp_path: Path) -> 
         report, log = poll(bare(), tmp_path, source)
         assert report.outcome in {"rows", "empty", "refused"}
         assert log.progress().cursor == {"asked": asked}
+
+
+def test_pages_whose_numbers_have_other_types_are_stored_if_no_value_changes(tmp_path: Path) -> None:
+    report, log = poll(bare(), tmp_path, Answers([row("a", kw=1)], [row("b", kw=0.5)], [row("c", kw=2)]))
+    assert (report.outcome, report.error) == ("rows", None)
+    assert log.scan().collect()["kw"].to_list() == [1.0, 0.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [(0.5, "'kw' is Float64 and Int64 in page 1"), ("0.5", "'kw' is String and Int64 in page 1")]
+)
+def test_a_page_whose_type_would_change_the_values_of_others_is_set_aside(
+    tmp_path: Path, other: object, said: str
+) -> None:
+    report, log = poll(bare(), tmp_path, Answers([row("a", kw=2**53 + 1)], [row("b", kw=other)], [row("c", kw=3)]))
+    assert report.outcome == "rows"
+    assert log.scan().collect()["kw"].to_list() == [2**53 + 1, 3]
+    assert log.quarantine()["reason"].to_list() == [f"page 2: {said}"]
+
+
+def test_rows_that_are_set_aside_are_kept_as_they_came_whatever_type_other_pages_have(tmp_path: Path) -> None:
+    pages = [row("a", kw=2**53 + 1)], [row("b", kw=0.5)], [row("c", kw=[1, 2])], [row("d", kw="many")]
+    report, log = poll(provider(), tmp_path, Answers(*pages))
+    assert report.outcome == "rows"
+    assert log.scan().collect()["meter"].to_list() == ["b"]
+    kept = [json.loads(payload)["kw"] for payload in log.quarantine().sort("row")["payload"]]
+    assert kept == ["9007199254740993", "[1,2]", "many"]
