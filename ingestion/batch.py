@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 import polars as pl
@@ -302,15 +305,71 @@ def payloads(original: pl.DataFrame, numbers: pl.Series) -> pl.Series:
     JSON has no NaN: a column in which a number is not finite is written as text.
     """
     picked = original[numbers.to_list()] if numbers.len() else original.clear()
-    endless = [name for name in picked.select(cs.float()).columns if not picked[name].is_finite().all()]
-    plain = picked.with_columns(
+    endless = [series.name for series in picked if _has_endless(series)]
+    nested = [name for name in endless if picked.schema[name].is_nested()]
+    nested += [name for name, dtype in picked.schema.items() if dtype.is_nested() and _needs_care(dtype)]
+    plain = picked.drop(nested).with_columns(
         cs.binary().bin.encode("hex"),
         cs.duration().dt.to_string("iso"),
-        (cs.temporal() - cs.duration()).cast(pl.String),
+        cs.time().dt.to_string(),
+        (cs.temporal() - cs.duration() - cs.time()).cast(pl.String),
         cs.categorical().cast(pl.String),
-        cs.by_name(endless).cast(pl.String),
+        cs.by_name([name for name in endless if name not in nested]).cast(pl.String),
     )
-    return plain.select(pl.struct(pl.all()).struct.json_encode().alias("payload")).to_series()
+    if plain.width:
+        texts = plain.select(pl.struct(pl.all()).struct.json_encode().alias("payload")).to_series()
+    else:
+        texts = pl.Series("payload", ["{}"] * picked.height, dtype=pl.String)
+    if not nested:
+        return texts
+    lines = [
+        json.dumps(
+            {name: own[name] if name in own else _as_json(row[name]) for name in picked.columns}, ensure_ascii=False
+        )
+        for own, row in zip(
+            map(json.loads, texts), picked.select(list(dict.fromkeys(nested))).iter_rows(named=True), strict=True
+        )
+    ]
+    return pl.Series("payload", lines, dtype=pl.String)
+
+
+def _has_endless(values: pl.Series) -> bool:
+    """Whether a number in a column, however deep, is not finite."""
+    if values.dtype.is_float():
+        return not values.is_finite().all()
+    if isinstance(values.dtype, pl.List):
+        return _has_endless(values.explode())
+    if isinstance(values.dtype, pl.Array):
+        return _has_endless(values.arr.to_list())
+    if isinstance(values.dtype, pl.Struct):
+        return any(_has_endless(values.struct.field(field.name)) for field in values.dtype.fields)
+    return False
+
+
+def _needs_care(dtype: Any) -> bool:
+    """Whether Polars cannot write a type as JSON, or not exactly."""
+    if isinstance(dtype, pl.List | pl.Array):
+        return _needs_care(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        return any(_needs_care(field.dtype) for field in dtype.fields)
+    return dtype in (pl.Binary(), pl.Time())
+
+
+def _as_json(value: Any) -> Any:
+    """A value inside of a list or struct as JSON knows it, in the form that `payloads` gives to others of its type."""
+    if isinstance(value, dict):
+        return {name: _as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, timedelta):
+        return pl.Series([value]).dt.to_string("iso")[0]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def value_names(frame: pl.DataFrame, definition: ProviderDefinition) -> list[str]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
 from ingestion.errors import BatchError, ColumnTypeError, IngestionError
 from ingestion.instants import from_us, to_us
-from ingestion.schema import SYSTEM_COLUMNS
+from ingestion.schema import INSTANT, SYSTEM_COLUMNS
 from ingestion.table import LogTable
 
 SEQUENCE = "__sequence"
 _NOT_AGAIN = ("arrival_time", "arrival_kind", "log_sequence", "batch_id", "record_kind", "record_detail")
 _LIST_OF_NAMES = pl.List(pl.String())
+_FINE = re.compile(r"\.(\d{6})(\d{1,3})(?!\d)")
+_CLOCK = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?")
+_ISO_DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,9}))?S)?)?")
 
 
 def rows_of(
@@ -159,7 +163,7 @@ def _value(value: Any, dtype: pl.DataType) -> Any:
     Raises:
         ValueError: If it is not one.
     """
-    if value is None or (value == "" and dtype != pl.String()):
+    if value is None or (value == "" and dtype not in (pl.String(), pl.Binary())):
         return None
     if isinstance(dtype, pl.Datetime):
         return _instant(value, dtype)
@@ -168,29 +172,86 @@ def _value(value: Any, dtype: pl.DataType) -> Any:
     if isinstance(value, bool):
         raise ValueError("a truth value is no number and no text")  # noqa: TRY004 - like any other value that does not fit
     if dtype.is_float():
-        return float(value)
+        number = float(value)
+        return number if not isinstance(value, int) or number == value else _no(value)
     if dtype.is_integer():
         return _integer(value)
+    if isinstance(dtype, pl.List | pl.Array | pl.Struct):
+        return _nested(json.loads(value) if isinstance(value, str) else value, dtype)
     readers: dict[type[pl.DataType], Callable[[str], Any]] = {
         pl.String: str,
         pl.Categorical: str,
         pl.Enum: str,
         pl.Binary: bytes.fromhex,
         pl.Date: date.fromisoformat,
-        pl.Time: time.fromisoformat,
     }
     reader = readers.get(type(dtype))
     if reader is not None:
         return reader(value if isinstance(value, str) else json.dumps(value))
-    parsed = json.loads(value) if isinstance(value, str) and dtype.is_nested() else value
-    return pl.Series([parsed], dtype=dtype, strict=True)[0]
+    if dtype == pl.Time():
+        return _time(value)
+    if isinstance(dtype, pl.Duration):
+        return _duration(value, dtype)
+    return pl.Series([value], dtype=dtype, strict=True)[0]
 
 
-def _instant(value: Any, dtype: pl.Datetime) -> datetime:
+def _nested(value: Any, dtype: pl.List | pl.Array | pl.Struct) -> Any:
+    if isinstance(dtype, pl.Struct):
+        fields = {field.name: _instance(field.dtype) for field in dtype.fields}
+        if not isinstance(value, dict) or not set(value) <= set(fields):
+            return _no(value)
+        return {name: _inner(value.get(name), inner) for name, inner in fields.items()}
+    if not isinstance(value, list) or (isinstance(dtype, pl.Array) and len(value) != dtype.size):
+        return _no(value)
+    return [_inner(item, _instance(dtype.inner)) for item in value]
+
+
+def _inner(value: Any, dtype: pl.DataType) -> Any:
+    return _no(value) if value == "" and dtype not in (pl.String(), pl.Binary()) else _value(value, dtype)
+
+
+def _instance(dtype: Any) -> pl.DataType:
+    found: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return found
+
+
+def _instant(value: Any, dtype: pl.Datetime) -> datetime | int:
     moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     if (moment.tzinfo is None) != (dtype.time_zone is None):
         raise ValueError("with a zone where the column has none, or the other way round")
-    return from_us(to_us(moment)) if moment.tzinfo is not None else moment
+    found = _FINE.search(value) if isinstance(value, str) else None
+    nanoseconds = int(found.group(2).ljust(3, "0")) if found is not None else 0
+    whole = to_us(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    if dtype.time_unit == "ns":
+        return int(whole * 1_000 + nanoseconds)
+    if nanoseconds and dtype != INSTANT:
+        raise ValueError("finer than the column can tell")
+    if moment.tzinfo is None:
+        return moment
+    return from_us(whole + (nanoseconds > 0))  # as a batch's nanoseconds are: never earlier than it was (R15)
+
+
+def _time(value: Any) -> int:
+    """A time of day in nanoseconds."""
+    found = _CLOCK.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return int(_no(value))
+    hours, minutes, seconds = (int(part or 0) for part in found.group(1, 2, 3))
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return int(_no(value))
+    return ((hours * 60 + minutes) * 60 + seconds) * 10**9 + int((found.group(4) or "").ljust(9, "0"))
+
+
+def _duration(value: Any, dtype: pl.Duration) -> int:
+    """An ISO 8601 duration, as payloads have them, in the units of a type."""
+    found = _ISO_DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not any(found.group(2, 3, 4, 5)):
+        return int(_no(value))
+    days, hours, minutes, seconds = (int(part or 0) for part in found.group(2, 3, 4, 5))
+    nanoseconds = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 10**9
+    nanoseconds += int((found.group(6) or "").ljust(9, "0"))
+    whole, rest = divmod(nanoseconds, {"ns": 1, "us": 10**3, "ms": 10**6}[dtype.time_unit])
+    return int(_no(value)) if rest else -whole if found.group(1) else whole
 
 
 def _boolean(value: Any) -> bool:

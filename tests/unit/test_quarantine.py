@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -272,6 +273,54 @@ def test_an_unchanged_row_leaves_the_quarantine_and_is_not_stored(tmp_path: Path
     report = release_quarantined(log, changes={"station": "a"})
     assert (report.rows, report.unchanged, report.released) == (0, 1, 1)
     assert log.quarantine().height == 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (pl.Float32(), 0.1),
+        (pl.List(pl.Float64), [1.0, math.nan, math.inf, -math.inf, -0.0, 5e-324, None]),
+        (pl.Array(pl.Float32, 2), [0.1, math.inf]),
+        (pl.Struct({"a": pl.List(pl.Float64)}), {"a": [math.nan]}),
+        (pl.List(pl.Struct({"a": pl.Binary})), [{"a": b"\x00\xff"}, None, {"a": b""}]),
+        (pl.List(pl.Binary), [b"\xff", b"", None]),
+        (pl.List(pl.String), ["", "a", None]),
+        (pl.List(pl.Datetime("us", "UTC")), [datetime(2026, 1, 5, 1, 2, 3, 4, tzinfo=UTC)]),
+        (pl.Binary(), b""),
+        (pl.Time(), time(1, 2, 3, 4)),
+        (pl.Time(), 1_000_000_001),
+        (pl.Duration("us"), timedelta(days=-3, microseconds=5)),
+        (pl.Duration("ns"), 90_000_000_000_001),
+        (pl.Duration("ms"), timedelta(0)),
+        (pl.Datetime("ns", "UTC"), 1_000_000_000_000_000_001),
+        (pl.Datetime("ns"), 1_000_000_000_000_000_000),
+        (pl.Decimal(20, 6), Decimal("12345678901234.123456")),
+    ],
+    ids=str,
+)
+def test_every_value_comes_out_of_the_quarantine_as_it_went_in(
+    tmp_path: Path, clock: Hands, dtype: pl.DataType, value: object
+) -> None:
+    log = create_log(tmp_path, "values", entities=["station"], drop_unchanged=True, clock=clock)
+    good = batch(("a", at(9), 1.0)).with_columns(pl.Series("x", [value], dtype=dtype))
+    log.append(good)
+    log.append(good.with_columns(event_time=pl.lit(at(10))), reasons=pl.Series(["bad"]))
+    assert release_quarantined(log).rows == 1
+    stored = log.scan().sort("log_sequence").collect()["x"]
+    assert repr(stored[0]) == repr(stored[1])
+    assert stored[:1].equals(stored[1:])
+    # the same value again, quarantined and released, is the current revision
+    log.append(good.with_columns(event_time=pl.lit(at(10))), reasons=pl.Series(["bad again"]))
+    assert release_quarantined(log).unchanged == 1
+
+
+def test_a_value_that_would_change_is_held(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path, "values", entities=["station"], clock=clock)
+    fine = batch(("a", at(9), 1.0)).with_columns(x=pl.Series([timedelta(microseconds=1)]))
+    log.append(fine.with_columns(pl.col("x").cast(pl.Duration("ms"))))
+    log.append(fine.with_columns(event_time=pl.lit(at(10))), reasons=pl.Series(["bad"]), evolve=True)
+    held = release_quarantined(log).held
+    assert held == {"x: \"PT0.000001S\" is not Duration(time_unit='ms')": 1}
 
 
 def test_a_dry_run_changes_nothing(log: ObservationLog) -> None:
