@@ -108,7 +108,8 @@ def not_yet_set_aside(table: LogTable, bad: pl.DataFrame, rows: pl.DataFrame) ->
     key = table.definition.key_columns
     if not set(key) <= set(rows.columns):  # nothing was ever stored
         return bad.filter(found["__since"].is_null())
-    keys = found.join(rows.select(ROW, *key), on=ROW, how="left", maintain_order="left")
+    wanted = dict.fromkeys([ROW, *key, "event_time"])
+    keys = found.join(rows.select(*wanted), on=ROW, how="left", maintain_order="left")
     later = (
         known_rows(table, keys.filter(pl.col("__since").is_not_null()), key)
         .group_by(key)

@@ -577,3 +577,11 @@ def test_what_was_decided_or_overtaken_is_set_aside_again(log: ObservationLog, c
     assert [bad(), bad()] == [1, 0]
     ingestion.drop_quarantined(log, why="a broken sensor")
     assert [bad(), bad()] == [1, 0]
+
+
+def test_a_row_with_an_id_is_set_aside_once(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path, "quakes", entities=["net"], key=["id"], drop_unchanged=True, clock=clock)
+    for stored, quarantined in ((1, 1), (0, 0)):
+        both = quakes(("a", False), ("b", False)).with_columns(id=pl.Series(["q", "r"]))
+        report = log.append(both, reasons=pl.Series([None, "no such net"]), poll=poll())
+        assert (report.rows, report.quarantined) == (stored, quarantined)
