@@ -195,7 +195,7 @@ class NatsConsumer:
                 last_known=last,
                 last_there=stream.state.last_seq,
             )
-            self._place = (to_us(self._clock()), stream.state.last_seq)
+            self._place = (max(to_us(self._clock()), epoch + 1), stream.state.last_seq)
         elif not last:
             self._place = (max(created, epoch), 0)
         self._epoch = self._place[0]
