@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from ingestion.errors import MissingLibraryError, PayloadError, SourceError
 from ingestion.instants import Clock, system_clock
 from ingestion.sources.base import Fetched, Payload, Progress
+from ingestion.sources.http_clock import go_on_from, read_until, steps_to
 from ingestion.sources.http_paging import Paging, Position, first_position, next_position, page_url
 from ingestion.sources.http_retry import CircuitBreaker, RateLimit, Refused
 from ingestion.sources.layout import Layout
@@ -336,11 +337,19 @@ def _start_of(start: str, now: datetime) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """What is asked for: from when to when, and how far earlier fetches read of it."""
+    """What is asked for: from when to when, and how far earlier fetches read of it.
+
+    Attributes:
+        since: From when; `None`: from the beginning.
+        until: Until when.
+        position: The next page.
+        begun: Where pages were read before, until when their provider had what it told.
+    """
 
     since: datetime | None
     until: datetime
     position: Position = None
+    begun: datetime | None = None
 
 
 class HttpPull:
@@ -428,9 +437,10 @@ class HttpPull:
         resume = cursor.get("resume")
         if resume is not None and cursor.get("of") == self._fingerprint:
             since = resume["since"] and datetime.fromisoformat(resume["since"])
-            return _Span(since, datetime.fromisoformat(resume["until"]), resume["position"])
+            begun = datetime.fromisoformat(resume.get("begun", resume["until"]))
+            return _Span(since, datetime.fromisoformat(resume["until"]), resume["position"], begun)
         if cursor.get("since") is not None:
-            since = datetime.fromisoformat(cursor["since"]) - length_of(declared.look_back)
+            since = go_on_from(cursor, now) - length_of(declared.look_back)
         else:
             since = _start_of(declared.start, now) if declared.start is not None else None
         until = now
@@ -475,7 +485,7 @@ class HttpPull:
             asked.add(position)
             answer = self._new_page(page_url(paging, base, position), digests, answers, deadline)
             if answer is None:
-                return self._whole(span, answers)
+                return self._whole(span, answers, cursor)
             answers.append(answer)
             try:
                 following = next_position(
@@ -490,7 +500,7 @@ class HttpPull:
             except PayloadError:  # parsing will say what is wrong with it; nobody knows what comes after
                 return Fetched(payloads=self._payloads(answers), version=f"{len(answers)} pages, the last unreadable")
             if following is None:
-                return self._whole(span, answers)
+                return self._whole(span, answers, cursor)
             position = self._redactor.without_parameters(str(following)) if "://" in str(following) else following
             if position in asked:
                 raise Refused(f"page {len(answers)} leads back to an earlier one", again=False)
@@ -541,7 +551,7 @@ class HttpPull:
         validators = {"etag": answer.headers.get("etag"), "last_modified": answer.headers.get("last-modified")}
         kept = {key: value for key, value in validators.items() if value and not self._redactor.holds_secret(value)}
         found = {**kept, "digest": digest, "asked": self._asked(url)} if self._declared.conditional else {}
-        return self._whole(span, [answer], **found)
+        return self._whole(span, [answer], cursor, **found)
 
     def _asked(self, url: httpx.URL) -> str:
         """What tells one question from another, so that an answer's ETag is not sent along with another question."""
@@ -549,17 +559,30 @@ class HttpPull:
 
     # ---- what came ----------------------------------------------------------------------------------------------------
 
-    def _whole(self, span: _Span, answers: list[Answer], **found: str) -> Fetched:
+    def _whole(self, span: _Span, answers: list[Answer], cursor: Mapping[str, Any], **found: str) -> Fetched:
         """Everything of a span: the next fetch asks for what comes after it."""
-        ended_early = self._window_ended_early(span, answers[-1].received_time)
+        reached, sure = self._reached(span, answers)
+        steps: dict[str, Any] = {}
+        if not sure and span.since is not None:
+            back = length_of(self._declared.look_back) if cursor.get("since") is not None else timedelta(0)
+            steps = {"steps": steps_to(reached, span.since + back, cursor)}
+        ended_early = reached == span.until and self._window_ended_early(span, answers[-1].received_time)
+        if steps and ended_early:
+            steps["goes_on"] = True
         return Fetched(
             payloads=self._payloads(answers),
-            cursor={"of": self._fingerprint, "since": span.until.isoformat(), **found},
+            cursor={"of": self._fingerprint, "since": reached.isoformat(), **steps, **found},
             version=found.get("etag") or found.get("digest") or f"{len(answers)} pages",
             more=ended_early,
             partial=ended_early,
             state_time=self._state_time(answers),
         )
+
+    def _reached(self, span: _Span, answers: list[Answer]) -> tuple[datetime, bool]:
+        """Until when a span is told of by its first page, and whether the provider's clock says so."""
+        first = answers[0]
+        reached, sure = read_until(span.until, date=first.headers.get("date"), now=first.received_time)
+        return (reached, sure) if span.begun is None else (min(reached, span.begun), sure)
 
     def _window_ended_early(self, span: _Span, now: datetime) -> bool:
         """Whether the span was cut to the longest window and there is more after it."""
@@ -586,10 +609,12 @@ class HttpPull:
             "position": position,
             "since": span.since.isoformat() if span.since is not None else None,
             "until": span.until.isoformat(),
+            "begun": self._reached(span, answers)[0].isoformat(),
         }
+        so_far = {name: cursor[name] for name in ("since", "steps") if name in cursor}
         return Fetched(
             payloads=self._payloads(answers),
-            cursor={"of": self._fingerprint, "since": cursor.get("since"), "resume": resume},
+            cursor={"of": self._fingerprint, "since": None, **so_far, "resume": resume},
             version=f"{len(answers)} pages, more to come",
             more=True,
             partial=True,

@@ -45,11 +45,12 @@ def retry_after(header: str | None, *, date: str | None, now: datetime) -> timed
         return None
     if header.strip().isdecimal():
         return timedelta(seconds=min(int(header.strip()[:10]), 86_400 * 365))
-    then = _http_date(header)
-    return None if then is None else max(timedelta(0), then - (_http_date(date) or now))
+    then = http_date(header)
+    return None if then is None else max(timedelta(0), then - (http_date(date) or now))
 
 
-def _http_date(text: str | None) -> datetime | None:
+def http_date(text: str | None) -> datetime | None:
+    """The instant in a header; `None` if there is none."""
     try:
         found = parsedate_to_datetime(text) if text else None
     except (ValueError, IndexError, TypeError):

@@ -735,3 +735,46 @@ def test_credentials_are_nowhere_to_be_read(server: Server, auth: str, caplog: p
     assert "answered 400" in text
     for shape in (SECRET, "s3cr3t", "with%2Bodd", "YW5uOnMzY3IzdC93aXRoK29kZD1jaGFycw"):
         assert shape not in text
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("window", [None, "20m"])
+@pytest.mark.parametrize("ahead_for", [range(3, 4), range(3, 10), range(3, 20), range(18)])
+def test_a_clock_that_was_an_hour_ahead_for_a_while_loses_no_rows(
+    server: Server, monkeypatch: pytest.MonkeyPatch, dated: bool, window: str | None, ahead_for: range
+) -> None:
+    """Each poll asks for what came since; the provider has a row every five minutes, and its clock is right."""
+    real = NOW
+    made: list[datetime] = []
+    stored: set[str] = set()
+
+    def serve(handler: Handler) -> None:
+        since, until = (datetime.fromisoformat(str(handler.asked(name))) for name in ("since", "until"))
+        rows = [at.isoformat() for at in made if since <= at <= until]
+        handler.answer(json.dumps(rows).encode())
+
+    told = (lambda *_: format_datetime(real, usegmt=True)) if dated else (lambda *_: "")
+    monkeypatch.setattr(Handler, "date_time_string", told)
+    server.script = serve
+    cursor: dict[str, Any] | None = None
+    now = NOW
+    settings = {
+        "start": (NOW - timedelta(minutes=30)).isoformat(),
+        "window": window,
+        "params": {"since": "{since}", "until": "{until}"},
+    }
+    source = HttpSource(**{"url": server.url, **QUICK, **settings}).open("meter", {}, clock=lambda: now)
+    with contextlib.closing(source):
+        for number in range(28):
+            real = NOW + timedelta(minutes=5 * number)
+            made.append(real - timedelta(minutes=1))
+            now = real + timedelta(hours=1 if number in ahead_for else 0)
+            for _ in range(20):
+                fetched = source.fetch(Progress(cursor=json.loads(json.dumps(cursor))), now=now)
+                cursor = fetched.cursor or cursor
+                stored.update(*(json.loads(payload.content) for payload in fetched.payloads))
+                if not fetched.more:
+                    break
+            else:
+                pytest.fail("there is always more at once")
+        assert stored == {at.isoformat() for at in made}
