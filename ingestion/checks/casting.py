@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from decimal import Decimal, InvalidOperation, localcontext
+from typing import Any, Final
 
 import polars as pl
 
@@ -10,15 +12,21 @@ from ingestion.sources.layout import TimeFormat
 from ingestion.sources.times import read_instants
 
 _EXACT: Final = 2**53
+_EXACT_32: Final = 2**24
 _NUMBER: Final = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^(?i:nan|[+-]?inf(?:inity)?)$"
+_PLAIN: Final = r"^[+-]?(?:\d+\.?\d*|\.\d+)$"
+_FRACTION: Final = r"[.,](\d*?)0*(?:\D.*)?$"
+_DIGITS: Final = {"ms": 3, "us": 6, "ns": 9}
 _LIST: Final = r"^\s*\[[^\[\]]*\]\s*$"
+_JSON: Final = r'^\s*\[.*(?:"|\bnull\b).*\]\s*$'
 
 
 def cast_column(values: pl.Series, dtype: pl.DataType) -> tuple[pl.Series, pl.Series]:
     """Values as another type, and where that cannot be done.
 
     Numbers written as text are read; whole numbers may be written with a fraction of zero. Fractions become the nearest
-    Float32 or Float64; whole numbers beyond 2**53 become neither. Text is an instant if it is ISO 8601 with an offset, and
+    Float32 or Float64; whole numbers beyond 2**53 become neither, beyond 2**24 no Float32. Digits that a Decimal, or a unit of
+    time, has no room for are never cut off. Text is an instant if it is ISO 8601 with an offset, and
     Binary if it is base64. Truth values are no numbers. A naive instant is no instant.
 
     Args:
@@ -77,13 +85,31 @@ def _as_truth(values: pl.Series) -> pl.Series | None:
 def _as_integers(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     if values.dtype == pl.String:
         texts = values.str.strip_chars()
-        whole = texts.str.strip_prefix("+").cast(pl.Int64, strict=False)
-        return whole.fill_null(_whole(_floats_in(texts), pl.Int64())).cast(dtype, strict=False)
+        whole = texts.str.strip_prefix("+").cast(pl.Int128, strict=False)
+        rest = whole.is_null() & texts.str.contains(_NUMBER).fill_null(value=False)
+        return _filled(whole, rest, [_whole_in(text) for text in texts.filter(rest)]).cast(dtype, strict=False)
     if values.dtype.is_integer():
         return values.cast(dtype, strict=False)
     if values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
         return _whole(values, dtype)
     return None
+
+
+def _filled(values: pl.Series, places: pl.Series, by: list[Any]) -> pl.Series:
+    """Values with others at some places."""
+    if not by:
+        return values
+    both = pl.concat([values, pl.Series(by, dtype=values.dtype)])
+    index = pl.when(places).then(len(values) + places.cast(pl.Int64).cum_sum() - 1).otherwise(pl.int_range(len(values)))
+    return both.gather(pl.select(index).to_series())
+
+
+def _whole_in(text: str) -> int | None:
+    """The whole number that a text writes with a fraction or an exponent."""
+    number = Decimal(text)
+    if not text.isascii() or not number.is_finite() or number.adjusted() > 38 or number != number.to_integral_value():
+        return None
+    return int(number)
 
 
 def _whole(values: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -101,11 +127,16 @@ def _floats_in(texts: pl.Series) -> pl.Series:
 
 
 def _as_floats(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    limit = _EXACT_32 if dtype == pl.Float32 else _EXACT
     if values.dtype == pl.String:
-        wide = _floats_in(values)
+        long = values.str.contains(rf"^\s*[+-]?\d{{{len(str(limit))},}}(?:\.\d*)?\s*$").fill_null(value=False)
+        inexact = [text if _is_exact(text, limit) else None for text in values.filter(long)]
+        wide = _floats_in(_filled(values, long, inexact))
     elif values.dtype.is_integer():
-        wide = _where(values, values.cast(pl.Int128).abs() <= _EXACT).cast(pl.Float64)
-    elif values.dtype.is_float() or isinstance(values.dtype, pl.Decimal):
+        wide = _where(values, values.cast(pl.Int128).abs() <= limit).cast(pl.Float64)
+    elif isinstance(values.dtype, pl.Decimal):
+        wide = _where(values, values.abs() <= limit).cast(pl.Float64)
+    elif values.dtype.is_float():
         wide = values.cast(pl.Float64)
     else:
         return None
@@ -113,15 +144,53 @@ def _as_floats(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     return _where(cast, ~(cast.is_infinite() & wide.is_finite()))
 
 
+def _is_exact(text: str, limit: int) -> bool:
+    """Whether a long number is one that a float can be; where it has a fraction of zero it may be a float's own text."""
+    number = Decimal(text.strip())
+    return abs(number) <= limit or ("." in text and Decimal(float(number)) == number)
+
+
 def _as_decimals(values: pl.Series, dtype: pl.Decimal) -> pl.Series | None:
-    if not (values.dtype == pl.String or values.dtype.is_numeric()):
+    if values.dtype == pl.String:
+        return _decimals_in(values.str.strip_chars(), dtype)
+    if isinstance(values.dtype, pl.Decimal):
+        cast = values.cast(dtype, strict=False)
+        return _where(cast, cast.cast(values.dtype, strict=False) == values)
+    if values.dtype.is_integer():
+        return values.cast(dtype, strict=False)
+    if not values.dtype.is_float():
         return None
-    if values.dtype.is_float():  # Polars raises where other types become null
-        half = 0.5 * 10.0**-dtype.scale
-        values = _where(values, values.abs().cast(pl.Float64) < 10.0 ** (dtype.precision - dtype.scale) - half)
-    cast = values.cast(dtype, strict=False)
-    meant = _as_floats(values, pl.Float64())
-    return _where(cast, (cast.cast(pl.Float64) - meant).abs() <= meant.abs() * 1e-12) if meant is not None else cast
+    half = 0.5 * 10.0**-dtype.scale
+    # Polars raises where other types become null
+    fitting = _where(values, values.abs().cast(pl.Float64) < 10.0 ** (dtype.precision - dtype.scale) - half)
+    cast, meant = fitting.cast(dtype, strict=False), fitting.cast(pl.Float64)
+    return _where(cast, (cast.cast(pl.Float64) - meant).abs() <= meant.abs() * 1e-12)
+
+
+def _decimals_in(texts: pl.Series, dtype: pl.Decimal) -> pl.Series:
+    """The numbers that texts write, if they have no more digits than there is room for."""
+    plain = texts.str.contains(_PLAIN) & (_fraction_digits(texts) <= dtype.scale)
+    cast = _where(texts, plain).str.strip_prefix("+").cast(dtype, strict=False)
+    rest = texts.str.contains(_NUMBER).fill_null(value=False) & texts.str.contains(r"\d[eE]|\.[eE]").fill_null(
+        value=False
+    )
+    return _filled(cast, rest, [_decimal_in(text, dtype) for text in texts.filter(rest)])
+
+
+def _decimal_in(text: str, dtype: pl.Decimal) -> Decimal | None:
+    with localcontext() as context:
+        context.prec = dtype.precision
+        try:
+            number = Decimal(text)
+            exact = number.quantize(Decimal(1).scaleb(-dtype.scale))
+        except InvalidOperation:
+            return None
+    return exact if exact == number else None
+
+
+def _fraction_digits(texts: pl.Series) -> pl.Series:
+    """How many digits that are not zeros at the end follow the point."""
+    return texts.str.extract(_FRACTION, 1).fill_null("").str.len_chars()
 
 
 def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
@@ -129,9 +198,11 @@ def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
     if isinstance(dtype, pl.Datetime):
         if source == pl.String:
             if dtype.time_zone is None:
-                texts = values.str.strip_chars().str.replace(" ", "T", literal=True)
+                texts = _where(values, _fraction_digits(values) <= _DIGITS[dtype.time_unit]).str.strip_chars()
+                texts = texts.str.replace(" ", "T", literal=True)
                 return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit=dtype.time_unit, strict=False)
-            instants, _ = read_instants(values, TimeFormat())
+            exact = _fraction_digits(values) <= min(6, _DIGITS[dtype.time_unit])  # instants are read in microseconds
+            instants, _ = read_instants(_where(values, exact), TimeFormat())
             return instants.dt.convert_time_zone(dtype.time_zone).cast(dtype, strict=False)
         if isinstance(source, pl.Datetime) and (source.time_zone is None) == (dtype.time_zone is None):
             cast = values.cast(pl.Datetime(dtype.time_unit, source.time_zone), strict=False)
@@ -145,7 +216,7 @@ def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
             return _where(values.cast(pl.Date), values.dt.truncate("1d") == values)
         return None
     if dtype == pl.Time and source == pl.String:
-        return values.str.to_time("%H:%M:%S%.f", strict=False)
+        return _where(values, _fraction_digits(values) <= _DIGITS["ns"]).str.to_time("%H:%M:%S%.f", strict=False)
     if isinstance(dtype, pl.Duration) and isinstance(source, pl.Duration):
         cast = values.cast(dtype, strict=False)
         return _where(cast, cast.cast(source, strict=False) == values)
@@ -155,10 +226,12 @@ def _as_times(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
 def _as_lists(values: pl.Series, dtype: pl.List | pl.Array) -> pl.Series | None:
     inner = dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
     if values.dtype == pl.String:
-        looks = values.str.contains(_LIST)
+        written = values.str.contains(_JSON).fill_null(value=False)
+        looks = values.str.contains(_LIST) & ~written
         texts = _where(values, looks).str.strip_chars("[] \t\r\n")
         parts = texts.str.split(",").list.eval(pl.element().str.strip_chars())
         lists = pl.select(pl.when(texts == "").then(pl.lit([], pl.List(pl.String))).otherwise(parts)).to_series()
+        lists = _filled(lists, written, [_items(text) for text in values.filter(written)])
     elif isinstance(values.dtype, pl.Array):
         lists = values.arr.to_list()
     elif isinstance(values.dtype, pl.List):
@@ -187,6 +260,17 @@ def _as_lists(values: pl.Series, dtype: pl.List | pl.Array) -> pl.Series | None:
     if isinstance(dtype, pl.Array):
         return _where(found, found.list.len() == dtype.size).cast(dtype)
     return found
+
+
+def _items(text: str) -> list[str | None] | None:
+    """The items of a JSON list as texts; `None` if it is none, or holds lists or objects."""
+    try:
+        found = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except ValueError:
+        return None
+    if any(isinstance(item, list | dict) for item in found):
+        return None
+    return [json.dumps(item) if isinstance(item, bool) else item for item in found]
 
 
 def _where(values: pl.Series, holds: pl.Series) -> pl.Series:

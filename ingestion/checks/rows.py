@@ -15,7 +15,8 @@ from ingestion.definition import SYSTEM_NAMES, ProviderDefinition
 from ingestion.instants import duration_us, from_us, to_us
 from ingestion.providers.dtypes import dtype_text
 from ingestion.schema import INSTANT, TIME_COLUMNS
-from ingestion.sources.layout import ABSENT, BROKEN
+from ingestion.sources.layout import ABSENT, BROKEN, TimeFormat
+from ingestion.sources.times import read_instants
 
 if TYPE_CHECKING:
     from ingestion.providers.contract import ColumnRule, Contract
@@ -182,12 +183,14 @@ class _Check:
                 self.columns[name] = self.original[name]
 
     def _instants(self, name: str, told: pl.Series) -> None:
-        """Text is read, instants stay as precise as they are; anything else is none."""
+        """Text is read, its nanoseconds rounded up (R15), instants stay as precise as they are; anything else is none."""
         values = self.original[name]
         if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
             self.columns[name] = values
         else:
-            self.columns[name] = self._typed(name, INSTANT, self._nowhere)
+            read = read_instants(values, TimeFormat())[0] if values.dtype == pl.String else None
+            cast = self._typed(name, INSTANT, self._nowhere if read is None else read.is_not_null())
+            self.columns[name] = cast if read is None else cast.fill_null(read)
         required = name == "event_time" and self.definition.key is None
         if required or (name in {"event_time", "issue_time"} and self._needed(name)):
             empty = values.is_null() & ~told

@@ -463,3 +463,72 @@ def test_a_number_with_too_many_digits_for_its_decimal_is_a_row_at_fault(dtype: 
     assert cast[0] == Decimal("1.5")
     rounded, fails = cast_column(pl.Series([99.994, 99.996]), pl.Decimal(4, 2))
     assert (rounded.to_list(), fails.to_list()) == ([None, None], [True, True])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (
+            pl.Int64(),
+            ["9007199254740993.0", "9223372036854775808", "1e3", "1.0000000000000000001"],
+            [2**53 + 1, None, 1000, None],
+        ),
+        (pl.UInt64(), ["18446744073709551615", "-1"], [2**64 - 1, None]),
+        (
+            pl.Float64(),
+            ["9007199254740993", "9007199254740993.0", "9007199254740994.0", "0.1"],
+            [None, None, 2.0**53 + 2, 0.1],
+        ),
+        (pl.Float64(), [Decimal(2**53 + 1), Decimal(2**53)], [None, 2.0**53]),
+        (pl.Float64(), [Decimal("0.1"), Decimal("12345678901234567.89")], [0.1, None]),
+        (pl.Float32(), [2**24 + 1, 2**24, -(2**24)], [None, 2.0**24, -(2.0**24)]),
+        (pl.Float32(), ["16777217", "16777216"], [None, 2.0**24]),
+        (
+            pl.Decimal(20, 2),
+            ["1000000000000.005", "1.50", "1.500", "1e3", "1e-3", "+.5"],
+            [None, "1.50", "1.50", "1000.00", None, "0.50"],
+        ),
+        (pl.Decimal(20, 2), [Decimal("1.005"), Decimal("1.010")], [None, "1.01"]),
+        (pl.Decimal(4, 2), ["99.99", "100", "1e2", "nan"], ["99.99", None, None, None]),
+        (pl.Time(), ["12:00:00.123456789", "12:00:00.1234567891"], [time(12, 0, 0, 123456), None]),
+        (
+            pl.List(pl.String),
+            ['["a", "b,]\\"c"]', "[a, b]", '["a"', '[["a"]]', "[]"],
+            [["a", 'b,]"c'], ["a", "b"], None, None, []],
+        ),
+        (pl.List(pl.Float64), ["[1, 2.5, null]", '["1", "x"]'], [[1.0, 2.5, None], None]),
+    ],
+    ids=str,
+)
+def test_no_digit_is_lost_in_a_cast(dtype: pl.DataType, values: list[Any], expected: list[Any]) -> None:
+    came = pl.Series(values)
+    cast, fails = cast_column(came, dtype)
+    decimals = isinstance(dtype, pl.Decimal)
+    assert cast.to_list() == [Decimal(e) if decimals and e is not None else e for e in expected]
+    assert fails.to_list() == [e is None for e in expected]
+    assert came.to_list() == values  # what came is untouched
+
+
+@pytest.mark.parametrize("end", ["", "Z", "+01:00"])
+@pytest.mark.parametrize(
+    ("unit", "fraction", "fits"),
+    [
+        ("ms", ".123", True),
+        ("ms", ".1230", True),
+        ("ms", ".1234", False),
+        ("us", ".123456", True),
+        ("us", ".1234567", False),
+    ],
+)
+def test_text_that_is_finer_than_the_unit_is_no_such_instant(unit: Any, fraction: str, fits: bool, end: str) -> None:
+    dtype = pl.Datetime(unit, "UTC" if end else None)
+    _, fails = cast_column(pl.Series([f"2026-01-05T10:00:00{fraction}{end}"]), dtype)
+    assert fails.to_list() == [not fits]
+
+
+def test_nanoseconds_of_the_event_round_up() -> None:
+    checked = check_rows(
+        rows(temp=[1.0]).with_columns(event_time=pl.lit("2026-03-01T12:00:00.000000001Z")), Contract(), STATION
+    )
+    assert checked.reasons is None
+    assert checked.frame["event_time"].to_list() == [NOON + timedelta(microseconds=1)]
