@@ -138,7 +138,7 @@ def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock,
         version=fetched.version,
         cursor=progress.cursor if fetched.cursor is None else fetched.cursor,
         parts=_parts(source, fetched),
-        notes=gathered.flags,
+        notes=(*fetched.notes, *gathered.flags),
     )
     state = _whole_state(provider, fetched, gathered, started)
     report = _store(provider, log, gathered, fetched.payloads, poll, progress.after, state, clock)
@@ -150,7 +150,7 @@ def _poll(provider: Provider, log: ObservationLog, source: Source, clock: Clock,
         ended=ended,
         report=report,
         error=_first_reason(gathered) if outcome == "refused" or gathered.aside else None,
-        flags=gathered.flags,
+        flags=(*fetched.notes, *gathered.flags),
         more=fetched.more,
         bytes=size,
         batch=gathered.rows,

@@ -60,6 +60,7 @@ class Fetched:
         more: There is more to fetch at once.
         partial: This is only a part of one answer, and the rest comes with the next fetch; no whole state can be told by it.
         state_time: Of a whole state, the instant that it tells of, if the source says so.
+        notes: What is to be told of it, for the ledger.
     """
 
     payloads: tuple[Payload, ...] = ()
@@ -68,6 +69,7 @@ class Fetched:
     more: bool = False
     partial: bool = False
     state_time: datetime | None = None
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

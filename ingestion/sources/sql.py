@@ -38,9 +38,9 @@ class SqlSource(SourceSettings):
         password_env: The environment variable with the password, beside `url`.
         table: The table, or `schema.table`.
         query: Or a query without `;`, which is read as if it were a table.
-        cursor_column: Rows whose value here is greater than the last one read are new; null is never new. Without it
+        cursor_column: Rows whose value here is greater than the last one read are new; null is never new, and told. Without it
             everything is read each time, which is what a whole state needs.
-        tie_columns: What orders rows of the same cursor value, so that a batch may end between them.
+        tie_columns: What orders rows of the same cursor value, so that a batch may end between them; null comes last.
         start: Rows after this value only, on the first reading; of instants ISO 8601 with a zone.
         overlap: How far each new reading goes back behind the last one, a duration or a number: transactions may commit out of
             order, so that a smaller value can appear later. Rows that are read twice are dropped as unchanged.
@@ -215,13 +215,14 @@ class Sql:
         try:
             with self._engine.connect() as connection:
                 names, rows = self._read(connection, progress.cursor)
+                notes = self._skipped(connection)
         except SQLAlchemyError as error:
             said = str(getattr(error, "orig", None) or error).strip()
             self._fail(said.splitlines()[0][:300] if said else type(error).__name__)
         received = self._clock()
         rows, more = self._batch(names, rows)
         if not rows:
-            return Fetched(cursor=self._finished(progress.cursor))
+            return Fetched(cursor=self._finished(progress.cursor), notes=notes)
         payload = Payload(
             content=to_arrow(names, rows),
             label=self._place,
@@ -230,7 +231,7 @@ class Sql:
             media_type="application/vnd.apache.arrow.stream",
         )
         cursor = self._cursor(names, rows[-1], more=more) if self._order else None
-        return Fetched(payloads=(payload,), cursor=cursor, version=payload.version, more=more)
+        return Fetched(payloads=(payload,), cursor=cursor, version=payload.version, more=more, notes=notes)
 
     def parse(self, payload: Payload) -> pl.DataFrame:
         """The rows in a batch.
@@ -285,8 +286,14 @@ class Sql:
             self._fail(f"there is no column {lacking[0]!r}", f"its columns are {', '.join(names)}.")
         return names, [tuple(row) for row in result]
 
-    def _statement(self, cursor: Mapping[str, Any] | None) -> Select[Any]:
-        """All rows after the cursor in their order, one more than a batch."""
+    def _skipped(self, connection: Connection) -> tuple[str, ...]:
+        """A note, if there are rows that are never read."""
+        if not self._order or connection.execute(self._statement(None, unplaced=True)).first() is None:
+            return ()
+        return (f"rows whose {self._order[0]} is null are never read; choose a cursor_column without nulls",)
+
+    def _statement(self, cursor: Mapping[str, Any] | None, *, unplaced: bool = False) -> Select[Any]:
+        """All rows after the cursor in their order, one more than a batch; or one that has no place in it."""
         import sqlalchemy as sa
 
         if self._declared.table is not None:
@@ -296,10 +303,13 @@ class Sql:
             query = (self._declared.query or "").strip().rstrip(";")
             rows = sa.text(f"({query}\n) AS asked".replace(":", "\\:"))  # a colon is no parameter
         statement = sa.select(sa.text("*")).select_from(rows)
+        if unplaced:
+            return statement.where(sa.column(self._order[0]).is_(None)).limit(1)
         if not self._order:
             return statement
         columns: list[ColumnElement[Any]] = [sa.column(name) for name in self._order]
-        statement = statement.order_by(*columns).limit(self._declared.batch_rows + 1)
+        order = [columns[0], *(part for tie in columns[1:] for part in (sa.case((tie.is_(None), 1), else_=0), tie))]
+        statement = statement.order_by(*order).limit(self._declared.batch_rows + 1)
         condition = self._condition(columns, cursor)
         return statement.where(columns[0].is_not(None) if condition is None else condition)
 
@@ -314,7 +324,7 @@ class Sql:
             start = self._declared.start
             texts = self._engine.dialect.name == "sqlite"  # which keeps instants as whatever text they came in
             return None if start is None else columns[0] > (start if texts else _typed(start))
-        last = [decode_value(value) for value in cursor["at"]]
+        last = [None if value is None else decode_value(value) for value in cursor["at"]]
         if not cursor["more"] and overlap is not None:
             try:
                 back = step_back(last[0], overlap if isinstance(overlap, int) else length_of(overlap))
@@ -323,10 +333,11 @@ class Sql:
             again: ColumnElement[bool] = columns[0] >= back
             return again
         # (a, b) > (x, y), written out, since not every database compares rows
-        after: list[ColumnElement[bool]] = [
-            sa.and_(*(columns[i] == last[i] for i in range(depth)), columns[depth] > last[depth])
-            for depth in range(len(columns))
-        ]
+        after: list[ColumnElement[bool]] = [columns[0] > last[0]]
+        for depth in range(1, len(columns)):
+            if last[depth] is not None:  # nothing comes after null
+                same = [columns[i].is_(None) if last[i] is None else columns[i] == last[i] for i in range(depth)]
+                after.append(sa.and_(*same, sa.or_(columns[depth] > last[depth], columns[depth].is_(None))))
         condition: ColumnElement[bool] = sa.or_(*after)
         return condition
 
@@ -358,7 +369,8 @@ class Sql:
         at = []
         for name in self._order:
             try:
-                at.append(encode_value(last[names.index(name)]))
+                value = last[names.index(name)]
+                at.append(None if value is None else encode_value(value))
             except ValueError as error:
                 self._fail(f"column {name!r}: {error}", "choose columns without nulls that have an order.")
         return {"by": list(self._order), "at": at, "more": more}
