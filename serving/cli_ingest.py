@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 import ingestion
+from ingestion.errors import ProviderError
 from serving import render
 from serving.cli_log import Json, Provider, Root, StorageOption, storage_options
 from serving.errors import OptionError
@@ -101,8 +102,10 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
 
     Raises:
         OptionError: If the file's `settings` have a field that there is not, or a value of another type.
+        ProviderError: If what should name an environment variable is none's name.
     """
     from ingestion.jobs import JobSettings
+    from ingestion.sources.settings import variable_name
 
     names = {field.name for field in fields(JobSettings)} - {"root", "storage_options"}
     if unknown := sorted(set(declared.settings) - names):
@@ -112,6 +115,11 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise OptionError(f"settings: {name} is {value!r}, which is not {what}", f"write {name}: and {what}.")
     said = {**declared.settings, **{name: value for name, value in given.items() if value is not None}}
+    if (variable := said.get("webhook_env")) is not None:
+        try:
+            variable_name(variable)
+        except ValueError as error:
+            raise ProviderError("settings: webhook_env", str(error), "e.g. webhook_env: ALERTS_URL.") from None
     if isinstance(said.get("state"), str):
         said["state"] = Path(said["state"]).expanduser()
     return JobSettings(root=root or declared.root or ROOT, **said)

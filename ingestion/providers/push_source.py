@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import ConfigDict, PositiveInt
 
 from ingestion.providers.declaration import Declaration
 from ingestion.sources.layout import Layout
+from ingestion.sources.settings import Variable
 
 
 class PushSource(Declaration):
@@ -20,7 +21,9 @@ class PushSource(Declaration):
         max_bytes: The greatest body that is taken.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     kind: Literal["push"] = "push"
     layout: Layout | None = None
-    token_env: str | None = None
+    token_env: Variable | None = None
     max_bytes: PositiveInt = 8_000_000

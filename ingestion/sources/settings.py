@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 from ingestion.errors import DefinitionError, SourceError
 from ingestion.instants import duration_us
 
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", flags=re.ASCII)
+
+
+def variable_name(name: str) -> str:
+    """The name, if it is that of an environment variable; a secret in its place is seldom in capitals.
+
+    Raises:
+        ValueError: If it is none; it does not repeat what may be the secret.
+    """
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError("name an environment variable (capital letters, digits, _), never the value itself")
+    return name
+
+
+Variable = Annotated[str, AfterValidator(variable_name)]
+"""The name of an environment variable."""
+
 
 class SourceSettings(BaseModel):
-    """A part of a source's declaration: no unknown fields, and wrong values are not repeated, they may be secret."""
+    """A part of a source's declaration: no unknown fields, and wrong values are not repeated, they may be secret.
+
+    Fields called `..._env` hold names of environment variables, alone, in a list, or as the values of a mapping.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _names_variables(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and (info.field_name or "").endswith("_env"):
+            names = value.values() if isinstance(value, Mapping) else [value] if isinstance(value, str) else value
+            for name in names:
+                variable_name(name)
+        return value
 
 
 def _text(value: Any) -> Any:

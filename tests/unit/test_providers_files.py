@@ -16,6 +16,7 @@ from ingestion.errors import ProviderError
 from ingestion.providers import PRESETS, Declared, PushSource, Schedule, load_providers, preset
 from ingestion.sources.base import Progress
 from ingestion.sources.http_pull import HttpSource
+from serving.cli_ingest import job_settings
 
 YAML = """
 root: logs
@@ -261,3 +262,33 @@ def test_neso_wind_reads_the_newest_run(shared: Path) -> None:
         }
         assert frame.sort("event_time").equals(feed.state().select(frame.columns).sort("event_time"))
         assert len(feed.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{kind: push, token_env: SECRET}",
+        "{kind: http, url: 'http://localhost/', auth: {bearer_env: SECRET}}",
+        "{kind: http, url: 'http://localhost/', auth: {basic_env: [USER, SECRET]}}",
+        "{kind: http, url: 'http://localhost/', auth: {header_env: {X-Api-Key: SECRET}}}",
+        "{kind: http, url: 'http://localhost/', auth: {query_env: {key: SECRET}}}",
+        "{kind: sql, url_env: SECRET, table: t}",
+        "{kind: nats, stream: s, token_env: SECRET}",
+        "{kind: mqtt, topic: t, user_env: USER, password_env: SECRET}",
+        "{kind: broker, broker: 'm:B', channels: [c], options_env: {servers: SECRET}}",
+    ],
+)
+@pytest.mark.parametrize("secret", ["s3cretTOKENvalue123", "K" * 65, "'postgresql://u:p@h/d'"])
+def test_a_secret_where_a_variable_is_named_is_refused_and_not_repeated(
+    tmp_path: Path, source: str, secret: str
+) -> None:
+    told = error_of(tmp_path, YAML.replace("{kind: push}", source.replace("SECRET", secret)))
+    assert "name an environment variable (capital letters, digits, _), never the value itself" in told
+    assert secret.strip("'") not in told
+
+
+def test_the_webhook_is_named_by_a_variable_too(tmp_path: Path) -> None:
+    declared = load(tmp_path, YAML.replace("HOOK", "https://hooks.example/s3cret"))
+    with pytest.raises(ProviderError, match="never the value itself") as caught:
+        job_settings(declared, None)
+    assert "s3cret" not in str(caught.value)
