@@ -345,10 +345,10 @@ def _settle(result: Stamped, table: LogTable, head: Head, attempt: Attempt) -> N
     if definition.drop_unchanged:
         refuse_between(table, result.rows, head)
     known = Known(table, result.rows)
-    if ABSENT in result.rows.columns:
-        result.rows = fill_absent(table, result.rows, known)
     result.rows = _laid_out(result.rows, table)
     result.rows, result.moved = retract_moved(table, result.rows, known)
+    if ABSENT in result.rows.columns:
+        result.rows = fill_absent(table, result.rows, known)
     if definition.drop_unchanged:
         result.rows, result.unchanged = drop_unchanged(table, result.rows, known)
     if attempt.poll is not None:

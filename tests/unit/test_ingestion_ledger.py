@@ -585,3 +585,17 @@ def test_a_row_with_an_id_is_set_aside_once(tmp_path: Path, clock: Hands) -> Non
         both = quakes(("a", False), ("b", False)).with_columns(id=pl.Series(["q", "r"]))
         report = log.append(both, reasons=pl.Series([None, "no such net"]), poll=poll())
         assert (report.rows, report.quarantined) == (stored, quarantined)
+
+
+def test_an_id_that_moved_has_nothing_to_fill_an_absent_column_from(tmp_path: Path, clock: Hands) -> None:
+    log = create_log(tmp_path, "quakes", entities=["net"], key=["id"], drop_unchanged=True, clock=clock)
+
+    def moved(nets: str) -> pl.DataFrame:
+        absent = pl.Series("__absent", [["mag"]] * len(nets), dtype=pl.List(pl.String))
+        return quakes(*((net, False) for net in nets)).with_columns(mag=pl.lit(None, pl.Float64)).with_columns(absent)
+
+    log.append(quakes(("a", False)))
+    log.append(moved("ba"))
+    assert al.snapshot(al.Observations(log), at(5)).select("net", "mag").rows() == [("a", None)]
+    log.append(moved("a"))
+    assert log.scan().collect().filter(~pl.col("is_retraction"))["mag"].to_list() == [5.0, None, None]
