@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NO = 1
 READERS: Final = 4
 _GAP: Final = 2
-_URGENT: Final = ("overdue", "failing", "ok", "no log")
+_URGENT: Final = ("overdue", "failing", "ok", "waiting", "no log")
 _ALWAYS: Final = frozenset({"provider", "state"})
 _PRIORITY: Final = (
     "provider",
@@ -46,7 +46,7 @@ _PRIORITY: Final = (
     "last_arrival",
     "position",
 )
-_STYLES: Final = {"ok": "green", "overdue": "bold red", "failing": "yellow", "no log": "dim"}
+_STYLES: Final = {"ok": "green", "overdue": "bold red", "failing": "yellow", "waiting": "dim", "no log": "dim"}
 
 
 def status(

@@ -12,6 +12,7 @@ from ingestion.errors import SpoolError
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
 from ingestion.jobs.workplace import Polled, appended_fields
+from ingestion.ledger import Poll
 from ingestion.push import PushApp
 from ingestion.sources.consuming import Consuming
 from ingestion.spool.flush import Flushed, Flusher
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ingestion.providers import Provider
 
 USAGE_SECONDS: Final = 2.0
+FAILED_SECONDS: Final = 60.0
+"""That a broker cannot be consumed is put into the ledger at most so often."""
 BROKERS: Final = frozenset({"nats", "mqtt", "broker"})
 
 
@@ -67,6 +70,7 @@ class Receiving(Part):
         self._flusher = Flusher(self._spool, self._sink_of, every=every, on_flushed=self._flushed)
         self._behind_brokers = [name for name, provider in providers.items() if _kind(provider) in BROKERS]
         self._consuming: dict[str, Consuming] = {}
+        self._failed: dict[str, float] = {}
 
     def _sink_of(self, name: str) -> LogSink:
         workplace = self._workplace
@@ -96,6 +100,10 @@ class Receiving(Part):
                 for name, consuming in self._consuming.items():
                     label = self._metrics.label(name)
                     self._metrics.broker_connected.labels(label).set(consuming.intake.connected)
+                    if consuming.intake.connected:
+                        consuming.intake.problem = None
+                    elif consuming.intake.problem is not None:
+                        await self._record_failure(name, consuming.intake.problem)
                 await asyncio.sleep(USAGE_SECONDS)
 
     async def _consume(self, name: str) -> None:
@@ -113,8 +121,32 @@ class Receiving(Part):
                 problem = self._workplace.redact(str(error)).splitlines()[0]
                 self._say.warning("not consuming", provider=name, problem=problem, again_in=wait)
                 self._metrics.task_failures.labels("consume").inc()
+                await self._record_failure(name, problem)
             await asyncio.sleep(wait)
             wait = min(2 * wait, 60.0)
+
+    async def _record_failure(self, name: str, problem: str) -> None:
+        """Keep in the ledger that a provider's broker cannot be consumed; not each attempt, for there are many."""
+        now = time.monotonic()
+        if now - self._failed.get(name, -FAILED_SECONDS) < FAILED_SECONDS:
+            return
+        self._failed[name] = now
+        workplace = self._workplace
+        at, error = workplace.clock(), workplace.redact(problem)
+        kind = _kind(workplace.providers[name]) or ""
+        poll = Poll(source=kind, started=at, ended=at, outcome="failed", error=error)
+
+        def record() -> None:
+            with workplace.logs.borrow(name) as log:
+                log.record_poll(poll)
+
+        try:
+            await asyncio.to_thread(record)
+        except Exception as failure:  # noqa: BLE001 - the log cannot be written either; the broker is tried all the same
+            reason = workplace.redact(str(failure)).splitlines()[0]
+            self._say.warning("failure not recorded", provider=name, problem=reason)
+            return
+        workplace.looked(Polled(provider=name, outcome="failed", error=error))
 
     def _connection(self, name: str) -> Consuming:
         """A consumer that goes on where the log and the spool end."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _OVERDUE_CADENCES: Final = 3
 
-State = Literal["ok", "overdue", "failing", "no log"]
+State = Literal["ok", "overdue", "failing", "waiting", "no log"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,10 @@ class Status:
             return "no log"
         if self.overdue is not None:
             return "overdue"
-        return "failing" if self.recent.failures else "ok"
+        if self.recent.failures:
+            return "failing"
+        nothing_yet = self.recent.last_poll is None and self.recent.last_arrival is None
+        return "waiting" if nothing_yet and self.recent.position < 0 else "ok"
 
     def to_dict(self) -> dict[str, Any]:
         """The status as plain values: instants as text, lengths in seconds."""

@@ -59,6 +59,11 @@ class NatsSource(SourceSettings):
     batch: int = Field(default=500, ge=1, le=10_000)
     idle_every: Duration = "1m"
 
+    @property
+    def place(self) -> str:
+        """Where the servers are, for messages."""
+        return ", ".join(self.servers)
+
 
 class MqttSource(SourceSettings):
     """Topics of an MQTT server, in a session that it keeps while we are away.
@@ -94,6 +99,11 @@ class MqttSource(SourceSettings):
     tls: bool = False
     batch: int = Field(default=500, ge=1, le=10_000)
     idle_every: Duration = "1m"
+
+    @property
+    def place(self) -> str:
+        """Where the server is, for messages."""
+        return f"mqtt://{self.host}:{self.port}"
 
 
 class BrokerSource(SourceSettings):

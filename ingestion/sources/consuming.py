@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ingestion.errors import IngestionError, MissingLibraryError, ProviderError, SpoolError
 from ingestion.instants import Clock, system_clock
 from ingestion.sources.brokers import BrokerSource, MqttSource, NatsSource
-from ingestion.sources.intake import Intake, Say
+from ingestion.sources.intake import Intake, Say, located
 from ingestion.spool.flush import place_in
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Consuming:
         known = os.environ if environment is None else environment
         now = clock or system_clock
         self.intake = Intake(provider, kind or "", spool, now, say or _Plain())
+        self._place = getattr(source, "place", None)
         self._consumer: _Consumer
         try:
             if isinstance(source, NatsSource):
@@ -105,7 +106,8 @@ class Consuming:
     def _tell(self, error: BaseException, wait: float) -> None:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        problem = error.problem if isinstance(error, IngestionError) else str(error) or repr(error)
+        problem = error.problem if isinstance(error, IngestionError) else located(error, self._place)
+        self.intake.problem = problem
         self.intake.say.warning("not consuming", provider=self.intake.provider.name, problem=problem, again_in=wait)
 
 

@@ -45,6 +45,7 @@ class Intake:
         rows: How many rows they had.
         unread: How many could not be read.
         connected: Whether the broker is reached.
+        problem: Why it was not when that was last tried, if it was not.
     """
 
     def __init__(self, provider: Provider, source: str, spool: Spool, clock: Clock, say: Say) -> None:
@@ -52,6 +53,7 @@ class Intake:
         self.say = say
         self.messages = self.rows = self.unread = 0
         self.connected = False
+        self.problem: str | None = None
         self.quiet_since = time.monotonic()
         self._source = source
         self._spool = spool
@@ -122,6 +124,12 @@ class Intake:
         )
         await self.keep([Record(header, b"")])
         self.messages -= 1
+
+
+def located(error: BaseException, place: str | None) -> str:
+    """What an error says, after the address at which it happened."""
+    text = str(error) or repr(error)
+    return f"{place}: {text}" if place else text
 
 
 def digest_of(*parts: bytes) -> str:

@@ -29,7 +29,7 @@ from nats.js.errors import NotFoundError
 from ingestion.errors import SourceError
 from ingestion.instants import Clock, to_us
 from ingestion.sources.brokers import NatsSource
-from ingestion.sources.intake import Intake
+from ingestion.sources.intake import Intake, located
 from ingestion.sources.settings import from_environment, seconds_of
 
 if TYPE_CHECKING:
@@ -140,8 +140,9 @@ class NatsConsumer:
 
         async def failed(error: Exception) -> None:
             nonlocal told
+            self._intake.problem = problem = located(error, self._source.place)
             if not told:
-                self._say.warning("not reached", provider=self._provider, problem=str(error) or repr(error))
+                self._say.warning("not reached", provider=self._provider, problem=problem)
             told = True
 
         broker = NatsBroker(
