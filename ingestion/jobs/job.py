@@ -32,6 +32,8 @@ SLOW_SECONDS: Final = 5.0
 MOST_THREADS: Final = 256
 TICK_SECONDS: Final = 1.0
 UPKEEP_SECONDS: Final = 1.0
+ECHO_SECONDS: Final = 1.0
+"""A signal that comes so soon after the first is the same wish to stop."""
 HUNG_SECONDS: Final = 15.0
 """The loop is taken to hang if it has not turned for so long."""
 
@@ -108,7 +110,7 @@ class Job:
         self._turned = monotonic()
         self._store = ("not looked yet", -60.0)
         self._say = logger("job")
-        self._signals = 0
+        self._signalled: float | None = None
         self.address: tuple[str, int] | None = None
         self.abandoned: list[str] = []
 
@@ -176,10 +178,13 @@ class Job:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
-        if self._signals > 1:
+        now = self._monotonic()
+        if self._signalled is not None:
+            if now - self._signalled < ECHO_SECONDS:  # `timeout` and shells signal a process and then its group
+                return
             self._say.warning("stopped at once", signal=number.name)
             os._exit(128 + number)
+        self._signalled = now
         self._say.info("stopping", signal=number.name, polls=len(self._in_flight))
         self.stop()
 
