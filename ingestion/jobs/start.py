@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from ingestion.jobs.observability import logger
 from ingestion.jobs.watch import Watch
 from ingestion.jobs.webhook import Webhook
 from ingestion.jobs.workplace import PollFunction, Workplace
+from ingestion.storage import Location
 
 if TYPE_CHECKING:
     from ingestion.providers import Provider
 
 PORT: Final = 8321
+_FIELDS: Final = {"root": "root: FOLDER", "state": "settings: {state: FOLDER}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +94,7 @@ def run(
         SpoolLockedError: If another job uses the same folder for its state.
         ProviderError: If the variable that has the webhook's address is not set.
     """
+    _try_folders(settings)
     workplace = Workplace(
         providers,
         root=settings.root,
@@ -156,8 +161,10 @@ def once(
         A report per provider, in their order.
 
     Raises:
+        OSError: If a folder cannot be used.
         SpoolLockedError: If a running job has the spool.
     """
+    _try_folders(settings, state=settings.state is not None)
     workplace = Workplace(
         providers,
         root=settings.root,
@@ -177,6 +184,30 @@ def once(
 def sends(provider: Provider) -> bool:
     """Whether a provider sends by itself: pushes, or is behind a broker."""
     return provider.source is not None and not provider.polled
+
+
+def _try_folders(settings: JobSettings, *, state: bool = True) -> None:
+    """Make the folders of a job and write to them, so that one that cannot be used is an error at once.
+
+    Raises:
+        OSError: If one cannot be; it says what to change.
+    """
+    root = Location.of(settings.root, settings.storage_options).folder
+    folders = [(root, "root", "--root")] if root is not None else []
+    if state:
+        folders.append((settings.state_folder, "state", "--state"))
+    for folder, what, option in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".asknown-"):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(
+                error.errno,
+                f"the {what} folder {os.fspath(folder)!r} cannot be written to: {reason}\n\n"
+                f"hint: name a folder that this user may write to: {option} FOLDER, or `{_FIELDS[what]}` in the file.",
+            ) from error
 
 
 def _empty_spool(workplace: Workplace, folder: Path, names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,9 +80,27 @@ def test_a_second_signal_ends_a_job_at_once(tmp_path: Path, feed: Feed) -> None:
         job.until(lambda: bool(feed.tokens))
         job.process.send_signal(signal.SIGINT)
         job.until(lambda: any(line["event"] == "stopping" for line in job.lines()))
+        job.process.send_signal(signal.SIGTERM)  # as `timeout` does, which signals the process and its group
+        time.sleep(1.1)
+        assert job.process.poll() is None
         job.process.send_signal(signal.SIGTERM)
         assert job.process.wait(10) == 128 + signal.SIGTERM
     hang.set()
+
+
+@pytest.mark.parametrize("command", ["run", "once"])
+@pytest.mark.parametrize("place", ["/proc/nope", "a_file"])
+@pytest.mark.parametrize("option", ["--root", "--state"])
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(
+    tmp_path: Path, command: str, place: str, option: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "asknown.yaml").write_text("providers: {meter: {entities: [plant], source: {kind: push}}}")
+    done = asknown(tmp_path, "ingest", command, option, place, *(["--port", "0"] if command == "run" else []))
+    assert done.returncode == 3, done.stderr
+    assert place in done.stderr
+    assert f"hint: name a folder that this user may write to: {option} FOLDER" in done.stderr
+    assert "started" not in done.stderr
 
 
 def test_once_polls_each_and_status_tells_of_it(tmp_path: Path, feed: Feed) -> None:
