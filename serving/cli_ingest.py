@@ -29,6 +29,7 @@ app = typer.Typer(help="Jobs that fill the logs: poll, receive, consume.", no_ar
 providers_app = typer.Typer(help="Declarations of providers.", no_args_is_help=True)
 
 NO = 1
+MOST_PORT: Final = 65_535
 FILES: Final = ("asknown.yaml", "asknown.yml", "providers.yaml", "providers.yml", "providers.py")
 ROOT: Final = "logs"
 _SETTINGS: Final[dict[str, tuple[Any, str]]] = {
@@ -115,6 +116,8 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise OptionError(f"settings: {name} is {value!r}, which is not {what}", f"write {name}: and {what}.")
     said = {**declared.settings, **{name: value for name, value in given.items() if value is not None}}
+    if (port := said.get("port")) is not None and not 0 <= port <= MOST_PORT:
+        raise OptionError(f"port {port} is none", f"ports go from 0, which takes a free one, to {MOST_PORT}.")
     if (variable := said.get("webhook_env")) is not None:
         try:
             variable_name(variable)
@@ -259,6 +262,7 @@ def check(
 ) -> None:
     """Read declarations and show what they say; exits with 2 at the first that means nothing."""
     chosen, declared = find_providers(file, None)
+    job_settings(declared, None)
     if as_json:
         render.as_json([provider.model_dump(mode="json") for provider in chosen])
         return

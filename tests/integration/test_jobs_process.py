@@ -149,6 +149,17 @@ def test_declarations_are_shown_and_slips_are_usage_errors(tmp_path: Path, feed:
     assert (slip.returncode, "port is 'eighty', which is not a number" in slip.stderr) == (2, True)
 
 
+def test_a_port_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "asknown.yaml"
+    file.write_text("settings: {port: 99000}\nproviders: {a: {entities: [b]}}")
+    for words in (["providers", "check"], ["ingest", "run"]):
+        slip = asknown(tmp_path, *words)
+        assert (slip.returncode, "port 99000 is none" in slip.stderr) == (2, True), slip.stderr
+    file.write_text("providers: {a: {entities: [b]}}")
+    slip = asknown(tmp_path, "ingest", "run", "--port", "99000")
+    assert (slip.returncode, "port 99000 is none" in slip.stderr) == (2, True), slip.stderr
+
+
 def test_without_a_file_the_command_says_what_to_do(tmp_path: Path) -> None:
     done = asknown(tmp_path, "ingest", "once")
     assert done.returncode == 2
