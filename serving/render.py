@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -22,7 +23,14 @@ WIDTH_WITHOUT_TERMINAL = 10_000  # a file or a pipe has no edge to wrap at
 def _console(*, to_stderr: bool, whole_lines: bool = False) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     whole = whole_lines or not stream.isatty()
-    return Console(file=stream, width=WIDTH_WITHOUT_TERMINAL if whole else None, highlight=False, soft_wrap=whole)
+    return Console(
+        file=stream, width=WIDTH_WITHOUT_TERMINAL if whole else None, highlight=False, soft_wrap=whole, **_plain_style()
+    )
+
+
+def _plain_style() -> dict[str, Any]:
+    """Without any escape codes if NO_COLOR is set; by itself rich leaves out colours only, not bold and dim."""
+    return {"color_system": None} if os.environ.get("NO_COLOR") else {}
 
 
 def say(message: str) -> None:

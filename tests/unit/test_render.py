@@ -110,3 +110,20 @@ def test_colour_is_for_terminals_and_not_for_those_that_decline_it(monkeypatch: 
     render.complain(ValueError("wrong\n\nhint: right"), "Error")
     assert "31m" not in plain.getvalue()
     assert "hint: right" in plain.getvalue()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_color_on_a_terminal_writes_no_escape_codes(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not wanted:
+        monkeypatch.setenv("NO_COLOR", "1")
+    render.table([{"provider": "mast", "rows": 3}], title="logs")
+    render.facts({"rows": 3}, title="facts")
+    assert ("\x1b" in terminal.getvalue()) == wanted
