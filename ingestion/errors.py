@@ -40,6 +40,13 @@ import difflib
 from collections.abc import Iterable
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint: the known name that is nearest, or all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(map(repr, names))}."
+
+
 class IngestionError(Exception):
     """Root of all errors of this package.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from ingestion.errors import nearest
 
 _FIRST = ("extra_forbidden", "union_tag_invalid", "union_tag_not_found")
 _EXPECTED = {
@@ -43,13 +44,6 @@ def explained(error: ValidationError, model: type[BaseModel], place: str) -> tup
     path = _path(first, model)
     problem, hint = _said(first, model)
     return f"{place}: {path}" if path else place, problem, hint
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint: the known name that is nearest, or all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(map(repr, names))}."
 
 
 def part_named(name: str, model: type[BaseModel]) -> type[BaseModel]:

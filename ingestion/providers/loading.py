@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ingestion.errors import IngestionError, ProviderError
-from ingestion.providers.explaining import explained, nearest, part_named
+from ingestion.errors import IngestionError, ProviderError, nearest
+from ingestion.providers.explaining import explained, part_named
 from ingestion.providers.presets import PRESETS, merged, preset_fields
 from ingestion.providers.provider import Provider
 

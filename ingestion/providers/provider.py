@@ -209,7 +209,10 @@ class Provider(Declaration):
     @property
     def layout(self) -> Layout:
         """How the rows that it sends are laid out."""
-        return self.marking(getattr(self.source, "layout", None)) or Layout()
+        layout = self.marking(getattr(self.source, "layout", None)) or Layout()
+        key = (*self.entities, *(self.key or ("event_time",)))
+        lost = tuple(self.contract.columns) if self.contract.on_lost_column == "null" else ()
+        return layout.model_copy(update={"optional": layout.optional + lost, "required": layout.required + key})
 
     def marking(self, layout: Layout | None) -> Layout | None:
         """A layout under which rows tell what they lack, if the contract's `updates` make a difference of that."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ingestion.errors import nearest
 
 Format = Literal["json", "ndjson", "csv", "parquet", "arrow"]
 TimeStyle = Literal["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "strptime", "date"]
@@ -91,11 +94,15 @@ class Layout(_Strict):
     is the first coordinate. `$.` in front starts at the root of the document instead of the row. A field whose own name has
     dots in it is found first.
 
+    A table (CSV, Parquet, Arrow, a query's result) must have all columns that are named, unless they are `optional`.
+
     Attributes:
         format: What the bytes are; `auto` goes by the media type, the name's ending, the first bytes. Gzip is seen through.
         records: Of JSON, the path to the list of rows, e.g. `features`; `None` if the document is the list, or one row.
         columns: Our name to the provider's path. `None` takes every top-level field by its name. A column that no row has
             is left out, so that its loss can be seen; one that some rows lack is null there.
+        optional: Our columns that a table may lack; with `on_lost_column: null` all of the contract's.
+        required: Our columns that JSON must have too, in some row; the provider's key is.
         others: With `columns`, what becomes of top-level fields that are not named there: `drop` or `keep`.
         constants: Columns that are the same in every row.
         times: How our columns write instants. The log's own time columns are read as ISO 8601 unless named here.
@@ -112,6 +119,8 @@ class Layout(_Strict):
     format: Format | Literal["auto"] = "auto"
     records: str | None = None
     columns: dict[str, str] | None = None
+    optional: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     others: Literal["drop", "keep"] = "drop"
     constants: dict[str, str | int | float | bool] = Field(default_factory=dict)
     times: dict[str, TimeFormat] = Field(default_factory=dict)
@@ -138,6 +147,15 @@ class Layout(_Strict):
         except LookupError:
             raise ValueError(f"encoding {self.encoding!r} is not known") from None
         return self
+
+    def header_problem(self, names: Sequence[str]) -> tuple[str, str] | None:
+        """Which of our columns a table lacks, and what may have been meant; `None` if it has all that it must."""
+        if self.mark_absent:
+            return None
+        for ours, path in (self.columns or {}).items():
+            if path not in names and path.partition(".")[0] not in names and ours not in self.optional:
+                return f"there is no column {path!r} (for {ours})", nearest(path, names)
+        return None
 
     def time_format(self, column: str) -> TimeFormat | None:
         """How one of our columns writes instants; `None` if it holds none."""

@@ -19,7 +19,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from ingestion.errors import PayloadError
+from ingestion.errors import PayloadError, nearest
 from ingestion.sources.layout import ABSENT, BROKEN, Format, Layout
 from ingestion.sources.times import read_instants
 from ingestion.sources.values import as_text, column_of, column_of_texts
@@ -513,6 +513,11 @@ def _check_some_are_read(ours: str, instants: pl.Series, problems: pl.Series, at
 
 
 def _check_some_are_there(columns: dict[str, pl.Series], records: _Records, layout: Layout, at: _Place) -> None:
+    if isinstance(records, _Table) and (problem := layout.header_problem(records.names())):
+        at.fail(*problem)
+    for ours, path in (layout.columns or {}).items():
+        if records.height and ours in layout.required and ours not in columns:
+            at.fail(f"there is no field {path!r} (for {ours})", nearest(path, records.names()))
     if layout.columns and records.height and not columns:
         named = ", ".join(map(repr, records.names()[:12]))
         at.fail("has none of the columns that are declared", f"its own are {named}.")

@@ -284,6 +284,8 @@ class Sql:
             self._fail(f"two columns are called {twice[0]!r}", "name them apart: SELECT a.x AS a_x, b.x AS b_x.")
         if lacking := [name for name in self._order if name not in names]:
             self._fail(f"there is no column {lacking[0]!r}", f"its columns are {', '.join(names)}.")
+        if problem := self._declared.layout.header_problem(names):
+            self._fail(*problem)  # before the cursor leaves the rows behind
         return names, [tuple(row) for row in result]
 
     def _skipped(self, connection: Connection) -> tuple[str, ...]:

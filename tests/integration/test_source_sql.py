@@ -190,6 +190,7 @@ def test_texts_order_rows_too(lite: sqlite3.Connection, tmp_path: Path) -> None:
         ({"table": "gone"}, "no such table: gone"),
         ({"cursor_column": "gone"}, "no such column: gone"),
         ({"cursor_column": "Gone"}, "there is no column 'Gone'"),  # in quotes, which SQLite takes for a text
+        ({"layout": {"columns": {"load_kw": "kwh"}}}, r"'kwh' \(for load_kw\)\n\nhint: did you mean 'kw'"),
         ({"url": "sqlite:////nowhere/x.db"}, "there is no such database"),
         ({"table": None, "query": "SELECT nonsense"}, "no such column: nonsense"),
         ({"cursor_column": "at", "overlap": 5}, "overlap is a number, but the cursor column holds str"),

@@ -279,9 +279,24 @@ def test_rows_without_any_declared_column_are_no_empty_answer() -> None:
     with pytest.raises(PayloadError) as caught:
         parse(b"id;at\na;1\n", format="csv", columns={"station": "id", "event_time": "at"})
     assert str(caught.value) == (
-        "provider 'meter': page: has none of the columns that are declared\n\nhint: its own are 'id;at'."
+        "provider 'meter': page: there is no column 'id' (for station)\n\nhint: it is one of 'id;at'."
     )
     assert parse(b"id,at\n", format="csv", columns={"station": "id", "event_time": "at"}).is_empty()
+
+
+def test_a_table_must_have_what_is_named() -> None:
+    columns = {"event_time": "at", "load_kw": "kwh"}
+    with pytest.raises(PayloadError, match=r"there is no column 'kwh' \(for load_kw\)\n\nhint: did you mean 'kw'"):
+        parse(b"at,kw\n2025-06-01T12:00:00Z,1\n", format="csv", columns=columns)
+    frame = parse(b"at,kw\n2025-06-01T12:00:00Z,1\n", format="csv", columns=columns, optional=("load_kw",))
+    assert frame.columns == ["event_time"]
+
+
+def test_json_may_lack_what_is_not_required() -> None:
+    content, columns = b'[{"meter": "a", "kw": 1}]', {"meter": "metr", "load_kw": "kw"}
+    assert parse(content, format="json", columns=columns).columns == ["load_kw"]
+    with pytest.raises(PayloadError, match=r"there is no field 'metr' \(for meter\)\n\nhint: did you mean 'meter'"):
+        parse(content, format="json", columns=columns, required=("meter",))
 
 
 def test_absent_is_not_null() -> None:
