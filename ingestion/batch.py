@@ -119,7 +119,7 @@ def prepare_batch(
     reason = _static_reason(rows, definition)
     own = reason.drop_nulls()
     if reasons is not None:
-        reason = reason.to_frame().select(pl.coalesce("reason", reasons.cast(pl.String).alias("given"))).to_series()
+        reason = reason.to_frame().select(pl.coalesce(reasons.cast(pl.String).alias("given"), "reason")).to_series()
     bad = rows.filter(reason.is_not_null()).with_columns(reason=reason.filter(reason.is_not_null()))
     if own.len() and definition.on_bad_row == "raise":
         first = str(own[0])

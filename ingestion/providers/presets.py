@@ -19,8 +19,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ingestion.errors import ProviderError
-from ingestion.providers.explaining import nearest
+from ingestion.errors import ProviderError, nearest
 from ingestion.providers.provider import Provider
 
 _USGS: Final[dict[str, Any]] = {

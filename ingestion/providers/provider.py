@@ -169,8 +169,9 @@ class Provider(Declaration):
         """How long without a sign of life makes it overdue: `down_after`, or three cadences or polls; `None` if nobody said."""
         if self.down_after is not None:
             return timedelta(microseconds=duration_us(self.down_after, "down_after"))
-        usual = self.cadence or (self.schedule.every if self.schedule is not None else None)
-        return _MISSED * timedelta(microseconds=duration_us(usual, "cadence")) if usual is not None else None
+        if self.cadence is None and self.schedule is not None:
+            return _MISSED * self.schedule.longest_gap()
+        return _MISSED * timedelta(microseconds=duration_us(self.cadence, "cadence")) if self.cadence else None
 
     def timetable(self) -> Timetable | None:
         """When it is polled next; `None` if it has no schedule."""

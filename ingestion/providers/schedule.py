@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,6 +18,7 @@ from ingestion.providers.declaration import Declaration, Duration, PositiveDurat
 _MOST_JITTER_US = 60_000_000
 _SHIFT = timedelta(hours=3)
 """No zone has moved its clocks by more than this at once since 2012."""
+_SOME_MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 class Schedule(Declaration):
@@ -88,6 +90,15 @@ class Schedule(Declaration):
             if spread > duration_us(self.every, "every"):
                 raise ValueError(f"jitter={self.jitter!r} is longer than every={self.every!r}; make it shorter.")
         return self
+
+    def longest_gap(self) -> timedelta:
+        """The longest time between two polls; of a cron rule, as its next 50 ticks have it."""
+        if self.every is not None:
+            return timedelta(microseconds=duration_us(self.every, "every"))
+        ticks = [_SOME_MONDAY]
+        for _ in range(50):
+            ticks.append(self._next_cron(ticks[-1]))
+        return max(later - earlier for earlier, later in pairwise(ticks[1:]))
 
     def next_after(self, instant: datetime, provider: str = "") -> datetime:
         """The first poll after an instant.

@@ -533,6 +533,7 @@ def _declared(feed: Feed, address: str, time: WorldTime, mqtt: str | None) -> di
         }
     else:
         fields["source"] = {"kind": "http", "url": address + PATHS[feed.provider], **_asked(feed.provider, time)}
+        fields["source"]["pause"] = "15s"  # an outage on demand is short: it must not end minutes later
         fields["schedule"] = {"every": _length(time.real(STEP / 2), least=1), "jitter": "0s"}
     if feed.provider == "inverter":
         # a little shorter than what is served, so that rounding never takes the oldest event for a retracted one

@@ -375,3 +375,17 @@ def test_rows_that_are_set_aside_are_kept_as_they_came_whatever_type_other_pages
     assert log.scan().collect()["meter"].to_list() == ["b"]
     kept = [json.loads(payload)["kw"] for payload in log.quarantine().sort("row")["payload"]]
     assert kept == ["9007199254740993", "[1,2]", "many"]
+
+
+def test_the_reason_of_the_contract_goes_before_what_the_log_makes_of_it(tmp_path: Path) -> None:
+    _, log = poll(provider(), tmp_path, Answers([row("a"), row("b") | {"meter": None}]))
+    given = log.quarantine()["reason"][0]
+    log.append(
+        pl.DataFrame(
+            {"meter": [None], "event_time": [NOON - timedelta(hours=1)], "kw": [1.0]},
+            schema_overrides={"meter": pl.String},
+        ),
+        reasons=pl.Series(["event_time: '02.03.2026' is no instant"]),
+    )
+    assert given == "meter is null"
+    assert log.quarantine()["reason"][1] == "event_time: '02.03.2026' is no instant"

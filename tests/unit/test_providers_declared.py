@@ -95,6 +95,8 @@ def test_silence_is_measured_by_what_was_declared_or_by_three_polls() -> None:
     polled = {"source": FEED, "schedule": Schedule(every="10m")}
     assert mast(**polled).silent_after == timedelta(minutes=30)
     assert mast(**polled, cadence="1h").silent_after == timedelta(hours=3)
+    workdays = {**polled, "schedule": {"cron": "0 6 * * 1-5", "zone": "UTC"}}
+    assert mast(**workdays).silent_after == timedelta(days=9)  # three times the gap from Friday to Monday
     assert mast(**polled, cadence="1h", down_after="20m").silent_after == timedelta(minutes=20)
 
 
