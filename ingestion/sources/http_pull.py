@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import polars as pl
 from pydantic import Field, field_validator, model_validator
@@ -24,7 +24,7 @@ from ingestion.sources.http_retry import CircuitBreaker, RateLimit, Refused
 from ingestion.sources.layout import Layout
 from ingestion.sources.parsing import count_records, parse_payload, state_time_of
 from ingestion.sources.redaction import Redactor, sounds_secret
-from ingestion.sources.settings import Duration, SourceSettings, from_environment, length_of, seconds_of
+from ingestion.sources.settings import Duration, SourceSettings, Zone, from_environment, length_of, seconds_of
 
 if TYPE_CHECKING:
     import httpx
@@ -69,16 +69,7 @@ class InstantStyle(SourceSettings):
 
     format: Literal["iso", "epoch_s", "epoch_ms", "date", "strftime"] = "iso"
     pattern: str | None = None
-    zone: str = "UTC"
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{zone!r} is not an IANA time zone, such as 'Europe/Berlin'") from None
-        return zone
+    zone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _pattern_fits(self) -> Self:

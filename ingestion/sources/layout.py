@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ingestion.errors import nearest
+from ingestion.sources.settings import Zone
 
 Format = Literal["json", "ndjson", "csv", "parquet", "arrow"]
 TimeStyle = Literal["iso", "epoch_s", "epoch_ms", "epoch_us", "epoch_ns", "strptime", "date"]
@@ -42,18 +42,8 @@ class TimeFormat(_Strict):
 
     format: TimeStyle = "iso"
     pattern: str | None = None
-    zone: str | None = None
+    zone: Zone | None = None
     date_means: Literal["start", "end"] | None = None
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            try:
-                ZoneInfo(zone)
-            except (ZoneInfoNotFoundError, ValueError, OSError):
-                raise ValueError(f"{zone!r} is not an IANA time zone, such as 'Europe/Berlin'") from None
-        return zone
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
@@ -67,6 +68,23 @@ def _duration(text: str) -> str:
 
 Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration)]
 """Text such as `"5s"` or `"1h30m"`, or a `timedelta`; a day is 24 h."""
+
+
+def _zone(name: str) -> str:
+    """The name, if it is that of a zone.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not an IANA time zone, such as 'Europe/Berlin'") from None
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""The name of an IANA time zone."""
 
 
 def length_of(text: str) -> timedelta:

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
 from pydantic import Field, field_validator, model_validator
@@ -20,7 +19,7 @@ from ingestion.sources.base import Fetched, Payload, Progress
 from ingestion.sources.layout import INSTANTS, Layout, TimeFormat
 from ingestion.sources.parsing import parse_payload
 from ingestion.sources.redaction import Redactor, sounds_secret
-from ingestion.sources.settings import Duration, SourceSettings, from_environment, length_of, seconds_of
+from ingestion.sources.settings import Duration, SourceSettings, Zone, from_environment, length_of, seconds_of
 from ingestion.sources.sql_values import decode_value, encode_value, step_back, to_arrow
 from ingestion.sources.times import read_instants
 
@@ -63,7 +62,7 @@ class SqlSource(SourceSettings):
     overlap: int | Duration | None = None
     batch_rows: int = Field(default=50_000, ge=1)
     layout: Layout = Layout()
-    zone: str | None = None
+    zone: Zone | None = None
     connect_timeout: Duration = "10s"
     timeout: Duration = "5m"
 
@@ -79,16 +78,6 @@ class SqlSource(SourceSettings):
                     "url holds a password; take it from the environment: password_env, or the whole as url_env"
                 )
         return url
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_exists(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            try:
-                ZoneInfo(zone)
-            except (ZoneInfoNotFoundError, ValueError, OSError):
-                raise ValueError(f"{zone!r} is not an IANA time zone, such as 'Europe/Berlin'") from None
-        return zone
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
