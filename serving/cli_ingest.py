@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 import ingestion
-from ingestion.errors import ProviderError
 from serving import render
 from serving.cli_log import Json, Provider, Root, StorageOption, storage_options
 from serving.errors import OptionError
@@ -106,7 +105,6 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
         ProviderError: If what should name an environment variable is none's name.
     """
     from ingestion.jobs import JobSettings
-    from ingestion.sources.settings import variable_name
 
     names = {field.name for field in fields(JobSettings)} - {"root", "storage_options"}
     if unknown := sorted(set(declared.settings) - names):
@@ -118,11 +116,6 @@ def job_settings(declared: Declared, root: str | None, **given: Any) -> JobSetti
     said = {**declared.settings, **{name: value for name, value in given.items() if value is not None}}
     if (port := said.get("port")) is not None and not 0 <= port <= MOST_PORT:
         raise OptionError(f"port {port} is none", f"ports go from 0, which takes a free one, to {MOST_PORT}.")
-    if (variable := said.get("webhook_env")) is not None:
-        try:
-            variable_name(variable)
-        except ValueError as error:
-            raise ProviderError("settings: webhook_env", str(error), "e.g. webhook_env: ALERTS_URL.") from None
     if isinstance(said.get("state"), str):
         said["state"] = Path(said["state"]).expanduser()
     return JobSettings(root=root or declared.root or ROOT, **said)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ingestion.errors import ProviderError
 from ingestion.instants import Clock, system_clock
 from ingestion.jobs.draining import OnceReport, drain
 from ingestion.jobs.job import Job, Part
@@ -17,6 +18,7 @@ from ingestion.jobs.observability import logger
 from ingestion.jobs.watch import Watch
 from ingestion.jobs.webhook import Webhook
 from ingestion.jobs.workplace import PollFunction, Workplace
+from ingestion.sources.settings import variable_name
 from ingestion.storage import Location
 
 if TYPE_CHECKING:
@@ -55,6 +57,18 @@ class JobSettings:
     grace_hours: int = 1
     stop_within: float = 30.0
     webhook_env: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an address where the name of its variable belongs; the address may be a secret.
+
+        Raises:
+            ProviderError: If it is none's name.
+        """
+        if self.webhook_env is not None:
+            try:
+                variable_name(self.webhook_env)
+            except ValueError as error:
+                raise ProviderError("settings: webhook_env", str(error), "e.g. webhook_env: ALERTS_URL.") from None
 
     @property
     def state_folder(self) -> Path:
