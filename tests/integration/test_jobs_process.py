@@ -191,7 +191,8 @@ providers:
     asyncio.run(publish(0, 50))
     with running(tmp_path) as job:
         job.until(lambda: job.get("/readyz")[0] == 200 and len(stored()) == 50)
-        assert 'asknown_broker_connected{provider="counter"} 1.0' in job.get("/metrics")[1]
+        # the gauge is set every two seconds
+        job.until(lambda: 'asknown_broker_connected{provider="counter"} 1.0' in job.get("/metrics")[1])
         nats.restart(killed=True)
         asyncio.run(publish(50, 100))
         job.until(lambda: len(stored()) == 100)
