@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ingestion.errors import SpoolError
 from ingestion.jobs.job import Part
 from ingestion.jobs.observability import logger
-from ingestion.jobs.workplace import Polled, appended_fields
+from ingestion.jobs.workplace import Polled, appended_fields, source_kind
 from ingestion.ledger import Poll
 from ingestion.push import PushApp
 from ingestion.sources.consuming import Consuming
@@ -21,7 +21,6 @@ from ingestion.spool.wal import Spool
 
 if TYPE_CHECKING:
     from ingestion.jobs.workplace import Workplace
-    from ingestion.providers import Provider
 
 USAGE_SECONDS: Final = 2.0
 FAILED_SECONDS: Final = 60.0
@@ -68,7 +67,7 @@ class Receiving(Part):
             self._spool.close()
             raise
         self._flusher = Flusher(self._spool, self._sink_of, every=every, on_flushed=self._flushed)
-        self._behind_brokers = [name for name, provider in providers.items() if _kind(provider) in BROKERS]
+        self._behind_brokers = [name for name, provider in providers.items() if source_kind(provider) in BROKERS]
         self._consuming: dict[str, Consuming] = {}
         self._failed: dict[str, float] = {}
 
@@ -133,7 +132,7 @@ class Receiving(Part):
         self._failed[name] = now
         workplace = self._workplace
         at, error = workplace.clock(), workplace.redact(problem)
-        kind = _kind(workplace.providers[name]) or ""
+        kind = source_kind(workplace.providers[name])
         poll = Poll(source=kind, started=at, ended=at, outcome="failed", error=error)
 
         def record() -> None:
@@ -220,7 +219,3 @@ class Receiving(Part):
         (self._say.info if good else self._say.warning)("stored", **line)
         done = Polled(provider=part.provider, outcome=report.outcome, error=report.refused)
         self._workplace.looked(done)
-
-
-def _kind(provider: Provider) -> str | None:
-    return provider.source.kind if provider.source is not None else None

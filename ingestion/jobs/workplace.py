@@ -209,7 +209,7 @@ class Workplace:
     def _record_failure(self, provider: Provider, log: ObservationLog, begun: datetime, error: Exception) -> None:
         log.record_poll(
             Poll(
-                source=_kind(provider),
+                source=source_kind(provider),
                 started=begun,
                 ended=max(begun, self.clock()),
                 outcome="failed",
@@ -228,7 +228,7 @@ class Workplace:
     def _tell(self, done: Polled, seconds: float) -> None:
         """One line, and the numbers."""
         provider = self.providers[done.provider]
-        source = _kind(provider)
+        source = source_kind(provider)
         self.metrics.polled(done.provider, done.outcome, source=source, seconds=seconds, ended=self.clock())
         line: dict[str, Any] = {"provider": done.provider, "outcome": done.outcome, "source": source}
         if done.report is not None and (report := done.report.report) is not None:
@@ -247,7 +247,8 @@ class Workplace:
         self.logs.close()
 
 
-def _kind(provider: Provider) -> str:
+def source_kind(provider: Provider) -> str:
+    """The kind of a provider's source; `none` if others append its rows."""
     return provider.source.kind if provider.source is not None else "none"
 
 

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -556,10 +555,3 @@ def _running() -> Future[Receipt]:
     future: Future[Receipt] = Future()
     future.set_running_or_notify_cancel()
     return future
-
-
-def age_of(usage: Usage, clock: Clock) -> timedelta:
-    """How long the oldest record has waited."""
-    if usage.oldest_us is None:
-        return timedelta(0)
-    return timedelta(microseconds=max(0, to_us(clock()) - usage.oldest_us))
