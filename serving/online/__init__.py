@@ -1,0 +1,19 @@
+"""The online state and what is asked of it."""
+
+from serving.online.answers import Answer, AnsweredColumn
+from serving.online.errors import AsOfError, EntityError, NotReadyError, OnlineError, UnknownFeatureError
+from serving.online.server import FeatureServer, Readiness
+from serving.online.settings import OnlineSettings
+
+__all__ = [
+    "Answer",
+    "AnsweredColumn",
+    "AsOfError",
+    "EntityError",
+    "FeatureServer",
+    "NotReadyError",
+    "OnlineError",
+    "OnlineSettings",
+    "Readiness",
+    "UnknownFeatureError",
+]
