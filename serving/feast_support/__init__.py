@@ -1,0 +1,1 @@
+"""What both Feast plugins need at Feast's border: sources, names, instants."""
