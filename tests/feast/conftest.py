@@ -1,0 +1,27 @@
+"""Feast is imported once, its own warnings aside; what it warns of while it works is named one by one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # only while importing: Feast's dependencies deprecate each other
+    import feast.feature_server
+    import feast.infra.offline_stores.duckdb
+    import feast.infra.online_stores.sqlite  # noqa: F401
+
+HERE = Path(__file__).parent
+FEASTS_OWN = (
+    "ignore:fetch_arrow_table:DeprecationWarning",  # ibis calls DuckDB by an old name
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let Feast's own warnings pass in the tests of this folder, and in no others."""
+    for item in items:
+        if HERE in item.path.parents:
+            for text in FEASTS_OWN:
+                item.add_marker(pytest.mark.filterwarnings(text))
