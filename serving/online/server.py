@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -44,6 +44,9 @@ class FeatureServer:
         views: The views, each over a log.
         settings: How the logs are followed.
         clock: Something that tells now.
+
+    Attributes:
+        on_answer: Each is called with every answer before it is returned; it must neither wait nor fail.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class FeatureServer:
         }
         self.settings = settings or OnlineSettings()
         self.clock = clock
+        self.on_answer: list[Callable[[Answer], None]] = []
         self.definitions = {name: definition_hash(describe_view(view)) for name, view in self.views.items()}
         self._positions: dict[str, int] = {}
         self._complete_through: int | None = None
@@ -150,7 +154,8 @@ class FeatureServer:
             for name in view.spine_entities:
                 if name not in entities:
                     raise EntityError(f"view {view.name!r} needs the entity {name!r}", f'e.g. {{"{name}": ["..."]}}.')
-        frame = al.point_in_time_join(spine, chosen, positions=None, status=True)
+        at = {view.name: self._positions[view.observations.source.provider] for view in chosen}  # type: ignore[union-attr]
+        frame = al.point_in_time_join(spine, chosen, positions=at, status=True)
         none: list[int | None] = [None] * frame.height
         columns = [
             AnsweredColumn(
@@ -166,7 +171,10 @@ class FeatureServer:
         ]
         positions = {column.provider: self._positions[column.provider] for column in columns}
         definition = definition_hash([self.definitions[name] for name in views])
-        return Answer(instant_from_us(t), positions, dict(entities), columns, definition, past=as_of is not None)
+        answer = Answer(instant_from_us(t), positions, dict(entities), columns, definition, past=as_of is not None)
+        for told in self.on_answer:
+            told(answer)
+        return answer
 
     def names(self, features: Sequence[str] | None) -> list[str]:
         """The full names that are meant.
