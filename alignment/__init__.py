@@ -21,6 +21,7 @@ from alignment.errors import (
     NullKeyError,
     NullTimeError,
     RevisionError,
+    ServiceError,
     UnknownArrivalError,
     UnknownEngineError,
     ViewError,
@@ -40,6 +41,7 @@ from alignment.join import point_in_time_join
 from alignment.labels import Label, label
 from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
+from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
 from alignment.spine import make_spine
 from alignment.splits import Split, split_at, time_splits
@@ -52,6 +54,7 @@ __all__ = [
     "rebuild",
     "DelayRule",
     "Feature",
+    "FeatureService",
     "FeatureView",
     "FixedDelay",
     "Label",
@@ -60,7 +63,9 @@ __all__ = [
     "Observations",
     "PublishSchedule",
     "Split",
+    "Variant",
     "arrival_age",
+    "constant",
     "event_age",
     "forecast",
     "issue_age",
@@ -93,6 +98,7 @@ __all__ = [
     "NullKeyError",
     "NullTimeError",
     "RevisionError",
+    "ServiceError",
     "UnknownArrivalError",
     "UnknownEngineError",
     "ViewError",

@@ -17,8 +17,10 @@ from alignment.definitions import (
     definition_hash,
     describe_label,
     describe_observations,
+    describe_service,
     describe_view,
     read_observations,
+    read_service,
     read_view,
 )
 from alignment.durations import instant_from_us, instant_us
@@ -29,6 +31,9 @@ from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations
 from alignment.rows import summarize
+from alignment.service_binding import bind
+from alignment.service_join import VariantRows
+from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.views import FeatureView
 
@@ -44,8 +49,9 @@ class Dataset:
     Attributes:
         frame: The spine's columns, a column per feature, `label`, `label_event_time`, `label_arrival_time` if there is a
             label, and `provisional` (whether t lies after `as_of`, or after what a log is known to have seen).
-        manifest: Where it came from and what is in it, as plain data: `as_of`, log positions, definitions and their hash,
-            spine hash, package versions, rows and nulls per feature, arrival kinds, content hash.
+        manifest: Where it came from and what is in it, as plain data: `as_of`, log positions, service, definitions and their hash,
+            spine hash, package versions, rows and nulls per feature (of fallbacks also how many rows each answered), arrival
+            kinds, content hash.
         views: What it was built with.
         label: The label it was built with.
     """
@@ -115,6 +121,10 @@ def build_dataset(
     prediction_time: str = PREDICTION_TIME,
     positions: Positions | None = None,
     threads: int | None = None,
+    service: FeatureService | None = None,
+    variant: str | None = None,
+    rows: VariantRows = "chosen",
+    sources: bool = False,
 ) -> Dataset:
     """A training set: for every spine row the features as serving would have answered, and the label as it came true.
 
@@ -127,6 +137,10 @@ def build_dataset(
         prediction_time: The spine's column of prediction times.
         positions: Log positions to answer at; None is each log's head now.
         threads: How many threads; None for one per processor.
+        service: Give the features of this service, after its fallbacks; see `point_in_time_join`.
+        variant: Give the features of this variant of the service, by default at the rows at which it would have been chosen.
+        rows: `"chosen"`, or `"all"` to keep the rows at which another variant or none would have been chosen.
+        sources: Add `<feature>__source`; the manifest counts them in any case.
 
     Returns:
         The data set; its frame has the spine's rows in order.
@@ -169,10 +183,23 @@ def build_dataset(
     moment = instant_from_us(as_of_us)
     head = {view.name: p for view in views if (p := at[view.name]) is not None}
     frame = point_in_time_join(
-        spine, views, as_of=moment, engine=engine, prediction_time=prediction_time, positions=head, threads=threads
+        spine,
+        views,
+        as_of=moment,
+        engine=engine,
+        prediction_time=prediction_time,
+        positions=head,
+        threads=threads,
+        service=service,
+        variant=variant,
+        rows=rows,
+        sources=service is not None,
     )
-    feature_columns = [name for view in views for name in view.column_names]
-    asked = check_spine(frame.drop(feature_columns), [], prediction_time)
+    feature_columns = _feature_columns(views, service, variant)
+    told = {name: frame[f"{name}__source"] for name in feature_columns if f"{name}__source" in frame.columns}
+    asked = check_spine(frame.drop([*feature_columns, *(f"{name}__source" for name in told)]), [], prediction_time)
+    if not sources:
+        frame = frame.drop([f"{name}__source" for name in told])
     if label is not None:
         for name in label.columns:
             if name in frame.columns:
@@ -187,6 +214,8 @@ def build_dataset(
         )
     frame = frame.with_columns(provisional(asked, views, as_of_us))
     definitions: dict[str, Any] = {"views": [describe_view(view) for view in views]}
+    if service is not None:
+        definitions["service"] = describe_service(service)
     if label is not None:
         origin = {"view": home} if home else {"observations": describe_observations(rows_of["@label"])}
         definitions["label"] = describe_label(label) | origin
@@ -202,12 +231,18 @@ def build_dataset(
         },
         "definitions": definitions,
         "definition_hash": definition_hash(definitions),
-        "features": {name: {"rows": frame.height, "nulls": frame[name].null_count()} for name in feature_columns},
+        "features": {
+            name: {"rows": frame.height, "nulls": frame[name].null_count()}
+            | ({"sources": dict(told[name].value_counts(sort=True).iter_rows())} if name in told else {})
+            for name in feature_columns
+        },
         "label": None if label is None else {"columns": label.columns, "nulls": frame[label.name].null_count()},
         "provisional_rows": int(frame["provisional"].sum()),
         "content_hash": frame_hash(frame),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
     }
+    if service is not None:
+        manifest["service"] = {"name": service.name, "variant": variant, "rows": rows, "sources": sources}
     return Dataset(frame, manifest, views, label)
 
 
@@ -248,6 +283,10 @@ def rebuild(
         else:
             rows = read_observations(described.pop("observations"), frames["@label"])
         label = make_label(described.pop("column"), described.pop("horizon"), observations=rows, **described)
+    asked = dict(manifest.get("service", {}))
+    if asked:
+        asked["service"] = read_service(definitions["service"])
+        del asked["name"]
     positions = {name: entry["position"] for name, entry in manifest["inputs"].items() if entry["position"] is not None}
     again = build_dataset(
         spine,
@@ -258,10 +297,18 @@ def rebuild(
         prediction_time=manifest["prediction_time"],
         positions=positions,
         threads=threads,
+        **asked,
     )
     if again.manifest["content_hash"] == manifest["content_hash"]:
         return Rebuilt(again, same=True)
     return Rebuilt(again, same=False, problem=_first_difference(manifest, again.manifest))
+
+
+def _feature_columns(views: Sequence[FeatureView], service: FeatureService | None, variant: str | None) -> list[str]:
+    if service is None:
+        return [name for view in views for name in view.column_names]
+    bound = bind(service, views)
+    return list(bound.sources if variant is None else bound.variant(variant).features)
 
 
 def _home(label: Label, views: Sequence[FeatureView]) -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -18,6 +18,7 @@ from alignment.errors import DatasetError
 from alignment.features import Age, Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.labels import Label
 from alignment.observations import FrameLike, Observations
+from alignment.services import Constant, FeatureService, Variant, constant
 from alignment.views import FeatureView
 
 _FEATURES: dict[str, type[Feature]] = {
@@ -129,6 +130,75 @@ def read_view(described: Mapping[str, Any], frame: FrameLike) -> FeatureView:
         [read_feature(feature) for feature in described["features"]],
         **options,
     )
+
+
+def describe_service(service: FeatureService) -> dict[str, Any]:
+    """A service as plain data."""
+    found: dict[str, Any] = {"name": service.name, "features": list(service.features)}
+    if service.fallbacks:
+        found["fallbacks"] = {
+            name: [{"constant": _plain(one.value)} if isinstance(one, Constant) else {"feature": one} for one in chain]
+            for name, chain in service.fallbacks.items()
+        }
+    if service.down_after:
+        found["down_after"] = _texts(service.down_after)
+    if service.variants:
+        found["variants"] = [
+            {"name": variant.name}
+            | {name: list(given) for name in ("needs", "features") if (given := getattr(variant, name)) is not None}
+            | ({"max_age": _texts(variant.max_age)} if variant.max_age else {})
+            for variant in service.variants
+        ]
+    if service.skip_null:
+        found["skip_null"] = True
+    return found
+
+
+def read_service(described: Mapping[str, Any]) -> FeatureService:
+    """The service that `describe_service` described."""
+    fallbacks = {
+        name: [constant(_unplain(one["constant"])) if "constant" in one else one["feature"] for one in chain]
+        for name, chain in described.get("fallbacks", {}).items()
+    }
+    variants = [
+        Variant(one["name"], needs=one.get("needs"), features=one.get("features"), max_age=_spans(one.get("max_age")))
+        for one in described.get("variants", [])
+    ]
+    return FeatureService(
+        described["name"],
+        described["features"],
+        fallbacks=fallbacks,
+        down_after=_spans(described.get("down_after")),
+        variants=variants,
+        skip_null=described.get("skip_null", False),
+    )
+
+
+def _texts(durations: Mapping[str, Duration]) -> dict[str, str]:
+    return {name: duration.text for name, duration in durations.items()}
+
+
+def _spans(texts: Mapping[str, str] | None) -> str | Mapping[str, str] | None:
+    """Durations by provider, or the one for all, which goes by the empty name."""
+    return None if texts is None else texts.get("", texts)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime):
+        return {"instant": value.isoformat()}
+    return {"microseconds": value // timedelta(microseconds=1)} if isinstance(value, timedelta) else value
+
+
+def _unplain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unplain(one) for one in value]
+    if isinstance(value, Mapping):
+        if "instant" in value:
+            return datetime.fromisoformat(value["instant"])
+        return timedelta(microseconds=value["microseconds"])
+    return value
 
 
 def describe_label(label: Label) -> dict[str, Any]:

@@ -18,6 +18,7 @@ AlignmentError
 │   ├── FeatureError            a feature's arguments do not fit
 │   ├── ViewError               a view's arguments do not fit
 │   ├── LabelError              a label's arguments do not fit
+│   ├── ServiceError            a service's arguments do not fit
 │   └── UnknownEngineError      no engine has that name
 ├── AggregateOverflowError      an integer sum does not fit in 64 bits
 └── DatasetError                a data set cannot be written, read or rebuilt
@@ -142,6 +143,10 @@ class ViewError(DefinitionError):
 
 class LabelError(DefinitionError):
     """A label's arguments do not fit each other or the views."""
+
+
+class ServiceError(DefinitionError):
+    """A feature service's arguments do not fit each other or the views."""
 
 
 class UnknownEngineError(DefinitionError):

@@ -12,6 +12,8 @@ import polars as pl
 from alignment.durations import instant_us
 from alignment.errors import DefinitionError, DuplicateColumnError, UnknownEngineError, ViewError
 from alignment.observations import FrameLike
+from alignment.service_join import Told, VariantRows, ask_service
+from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, Spine, check_spine
 from alignment.views import FeatureView
 
@@ -34,6 +36,10 @@ def point_in_time_join(
     positions: Positions | None = None,
     threads: int | None = None,
     timings: Timings | None = None,
+    service: FeatureService | None = None,
+    variant: str | None = None,
+    rows: VariantRows = "chosen",
+    sources: bool = False,
 ) -> pl.DataFrame:
     """The features of every spine row, from the rows that had arrived by its prediction time.
 
@@ -53,6 +59,11 @@ def point_in_time_join(
         positions: Log position to answer at, one for all views or by view name; None for everything.
         threads: How many threads; None for one per processor.
         timings: Where to add up how long each part took; local engine only.
+        service: Give the features of this service, after its fallbacks (R20); the views are those it may read.
+        variant: Give the features of this variant of the service.
+        rows: Of a variant: `"chosen"` leaves out the spine's rows at which another or none would have been chosen, `"all"`
+            keeps them.
+        sources: Add `<feature>__source` after each feature of the service that has fallbacks: which of them answered.
 
     Returns:
         The spine's rows, order and columns, then one column per feature, named `<view>__<feature>`.
@@ -62,6 +73,7 @@ def point_in_time_join(
         RevisionError: If observations contradict the rules of time.
         DuplicateColumnError: If two output columns would have one name.
         DefinitionError: If `as_of`, `positions` or `threads` cannot mean anything.
+        ServiceError: If the service does not fit the views, or has no such variant.
         UnknownEngineError: If `engine` is none.
         AggregateOverflowError: If an integer sum does not fit in 64 bits.
 
@@ -91,17 +103,43 @@ def point_in_time_join(
         raise DefinitionError(f"threads={threads!r} is not a positive number", "leave it out for one per processor.")
     check_positions(views, positions)
     as_of_us = None if as_of is None else instant_us(as_of, "as_of")
-    asked = check_spine(spine, [name for view in views for name in view.spine_entities], prediction_time)
-    columns: dict[str, pl.Series] = {}
-    for view in views:
+    question = ask_service(
+        service,
+        views,
+        variant=variant,
+        rows=rows,
+        position_of=lambda view: position_of(view, positions),
+        as_of_us=as_of_us,
+    )
+    read = views if question is None else question.views
+    asked = check_spine(spine, [name for view in read for name in view.spine_entities], prediction_time)
+    if question is not None:
+        asked = question.kept(asked)
+    answered: dict[str, Answered] = {}
+    for view in read:
         answers = _evaluate(
-            engine, view, asked, as_of_us, position_of(view, positions), threads, timings, status=status
+            engine,
+            view,
+            asked,
+            as_of_us,
+            position_of(view, positions),
+            threads,
+            timings,
+            status=status or question is not None,
         )
-        for feature, answer in zip(view.features, answers, strict=True):
-            name = view.column_name(feature)
-            columns[name] = answer.values.alias(name)
-            if answer.status is not None:
-                columns[f"{name}__status"] = answer.status.alias(f"{name}__status")
+        answered |= zip(view.column_names, answers, strict=True)
+    columns: dict[str, pl.Series] = {}
+    found = (
+        {name: Told(answer.values, answer.status) for name, answer in answered.items()}
+        if question is None
+        else question.told(answered, asked.t)
+    )
+    for name, told in found.items():
+        columns[name] = told.values.alias(name)
+        if status and told.status is not None:
+            columns[f"{name}__status"] = told.status.alias(f"{name}__status")
+        if sources and told.source is not None:
+            columns[f"{name}__source"] = told.source.alias(f"{name}__source")
     if status:
         columns["provisional"] = provisional(asked, views, as_of_us)
     for name in columns:

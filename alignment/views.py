@@ -10,7 +10,7 @@ import polars as pl
 from alignment.delays import DelayRule
 from alignment.durations import Duration, DurationLike, parse_duration
 from alignment.errors import ColumnTypeError, DuplicateColumnError, FeatureError, MissingColumnError, ViewError
-from alignment.features import Age, Feature, Features, Forecast, Latest, Window
+from alignment.features import Age, Feature, Features, Forecast, Latest, SequenceOf, Window
 from alignment.observations import FrameLike, Kind, Observations
 from alignment.wallclock import check_zone
 
@@ -121,6 +121,18 @@ class FeatureView:
     def column_name(self, feature: Feature) -> str:
         """The output column of `feature`."""
         return f"{self.name}__{feature.name}"
+
+    def column_type(self, feature: Feature) -> pl.DataType:
+        """The type of a feature's output column."""
+        if isinstance(feature, Age):
+            return pl.Duration("us")
+        observed = self.observations.schema[feature.column or ""]
+        if isinstance(feature, SequenceOf):
+            return pl.Array(observed, feature.length)
+        if not isinstance(feature, Window) or feature.aggregate in ("first", "last", "min", "max"):
+            return observed
+        whole = feature.aggregate == "count" or (feature.aggregate == "sum" and not observed.is_float())
+        return pl.Int64() if whole else pl.Float64()
 
     @property
     def columns_read(self) -> list[str]:
