@@ -24,7 +24,7 @@ from ingestion.errors import LogExistsError, LogNotFoundError, MissingLibraryErr
 from ingestion.evolution import add_columns, rename_column, widen_columns
 from ingestion.info import LogInfo, log_info
 from ingestion.instants import Clock, from_us, system_clock, to_us
-from ingestion.ledger import Poll, last_poll, parts_since, polls
+from ingestion.ledger import Poll, heartbeats, last_poll, parts_since, polls
 from ingestion.quarantine import quarantined
 from ingestion.reading import (
     RESTAMP,
@@ -254,6 +254,19 @@ class ObservationLog:
         """
         self._table.refresh()
         return polls(self._table, since)
+
+    def heartbeats(self, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+        """When the provider showed that it lives, as `ingestion.heartbeats` says (R20).
+
+        Args:
+            position: Heartbeats with a greater `log_sequence` are left out.
+            as_of: Heartbeats that were stamped later are left out.
+
+        Raises:
+            PositionError: If the log has not got as far as `position`.
+            NaiveTimeError: If `as_of` has no zone.
+        """
+        return heartbeats(self, position=position, as_of=as_of)
 
     def record_poll(
         self,
