@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignment.heartbeats import Bools, is_down, is_stale
-from alignment.layout import Ints
+from alignment.wallclock import Instants
 from alignment.status import STATUS
 
 Codes = npt.NDArray[np.uint8]
@@ -55,7 +55,7 @@ def _answers(source: tuple[Codes, Bools] | None, rows: int, *, skip_null: bool) 
     return np.asarray(answered & ~down, np.bool_)
 
 
-def problem_of(last: Ints, t: Ints, down_after_us: int | None, max_age_us: int | None) -> Codes:
+def problem_of(last: Instants, t: Instants, down_after_us: int | None, max_age_us: int | None) -> Codes:
     """What is wrong with a needed provider: `FITS`, `IS_DOWN` or `IS_STALE` per instant.
 
     Args:

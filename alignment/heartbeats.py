@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignment.layout import Ints
+from alignment.wallclock import Instants
 from alignment.rows import ARRIVAL, checked
 from alignment.views import FeatureView
 
@@ -23,7 +23,7 @@ def provider_of(view: FeatureView) -> str:
     return view.name if source is None else source.provider
 
 
-def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) -> Ints:
+def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) -> Instants:
     """When a provider showed that it lives, in microseconds, ascending, each instant once.
 
     A log says so itself: batches and successful empty polls, as stamped and sequenced. Of a plain frame nothing is known of
@@ -46,7 +46,7 @@ def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) 
     return np.unique(np.concatenate(found))
 
 
-def last_heartbeats(beats: Ints, t: Ints, as_of_us: int | None = None) -> Ints:
+def last_heartbeats(beats: Instants, t: Instants, as_of_us: int | None = None) -> Instants:
     """Per instant the last heartbeat that counts there, `NEVER` if none does.
 
     Args:
@@ -63,7 +63,7 @@ def last_heartbeats(beats: Ints, t: Ints, as_of_us: int | None = None) -> Ints:
     return np.where(place > 0, beats[np.maximum(place, 1) - 1], NEVER) if len(beats) else np.full(len(t), NEVER)
 
 
-def is_down(last: Ints, t: Ints, down_after_us: int) -> Bools:
+def is_down(last: Instants, t: Instants, down_after_us: int) -> Bools:
     """Whether no heartbeat lies in `(t - down_after, t]`, from the last one.
 
     Example:
@@ -73,7 +73,7 @@ def is_down(last: Ints, t: Ints, down_after_us: int) -> Bools:
     return np.asarray(last <= t - down_after_us, np.bool_)
 
 
-def is_stale(last: Ints, t: Ints, max_age_us: int) -> Bools:
+def is_stale(last: Instants, t: Instants, max_age_us: int) -> Bools:
     """Whether the last heartbeat is older than `max_age`; exactly the limit is kept, as everywhere (R7).
 
     Example:

@@ -14,7 +14,7 @@ import polars as pl
 from alignment.choosing import Codes, choose_source, choose_variant, problem_of
 from alignment.errors import ServiceError
 from alignment.heartbeats import Bools, heartbeats_of, is_down, last_heartbeats
-from alignment.layout import Ints
+from alignment.wallclock import Instants
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
 from alignment.services import FeatureService
 from alignment.spine import Spine
@@ -59,7 +59,7 @@ class ServiceQuestion:
     rows: VariantRows
     position_of: Callable[[FeatureView], int | None]
     as_of_us: int | None
-    _beats: dict[str, Ints] = field(default_factory=dict)
+    _beats: dict[str, Instants] = field(default_factory=dict)
 
     @property
     def features(self) -> Sequence[str]:
@@ -87,7 +87,7 @@ class ServiceQuestion:
         keep = self.chosen(spine.t) == names.index(self.variant.name)
         return Spine(spine.frame.filter(pl.Series(keep)), spine.t[keep])
 
-    def chosen(self, t: Ints) -> npt.NDArray[np.int8]:
+    def chosen(self, t: Instants) -> npt.NDArray[np.int8]:
         """Per instant the place of the variant that would have been chosen; -1 for none."""
         problems = [
             {p: problem_of(self._last(p, t), t, self.bound.down_after.get(p), age) for p, age in variant.needs.items()}
@@ -95,7 +95,7 @@ class ServiceQuestion:
         ]
         return choose_variant(problems, len(t))
 
-    def told(self, answered: Mapping[str, Answered], t: Ints) -> dict[str, Told]:
+    def told(self, answered: Mapping[str, Answered], t: Instants) -> dict[str, Told]:
         """The service's columns, from those of all features that were read.
 
         Args:
@@ -112,7 +112,7 @@ class ServiceQuestion:
                 found[name] = _fall_back(self.bound, name, chain, answered, down, len(t))
         return found
 
-    def _last(self, provider: str, t: Ints) -> Ints:
+    def _last(self, provider: str, t: Instants) -> Instants:
         if provider not in self._beats:
             views = self.bound.views_of[provider]
             positions = [self.position_of(view) for view in views]
