@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alignment.heartbeats import Bools, is_down, is_stale
-from alignment.wallclock import Instants
 from alignment.status import STATUS
+from alignment.wallclock import Instants
 
 Codes = npt.NDArray[np.uint8]
 CODE_OF: Final = {name: code for code, name in enumerate(STATUS.categories)}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignment.wallclock import Instants
 from alignment.rows import ARRIVAL, checked
 from alignment.views import FeatureView
+from alignment.wallclock import Instants
 
 Bools = npt.NDArray[np.bool_]
 NEVER = int(np.iinfo(np.int64).min)

@@ -14,12 +14,12 @@ import polars as pl
 from alignment.choosing import Codes, choose_source, choose_variant, problem_of
 from alignment.errors import ServiceError
 from alignment.heartbeats import Bools, heartbeats_of, is_down, last_heartbeats
-from alignment.wallclock import Instants
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
 from alignment.services import FeatureService
 from alignment.spine import Spine
 from alignment.status import STATUS
 from alignment.views import FeatureView
+from alignment.wallclock import Instants
 
 if TYPE_CHECKING:
     from alignment.engines.local import Answered
