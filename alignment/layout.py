@@ -28,7 +28,7 @@ Codes = npt.NDArray[np.int32]
 _LAST_INSTANT = np.iinfo(np.int64).max
 _INLINE_BYTES = 12
 _MOST_COMBINATIONS = 1 << 62
-_NO_EVENT = 1 << 62
+NO_EVENT = 1 << 62
 """Stands for the event of a retraction that names only its id; after every real event."""
 
 
@@ -333,7 +333,7 @@ def lay_out(
     from alignment import kernels
 
     event = frame[EVENT]
-    events = numbers(event.fill_null(_NO_EVENT) if event.null_count() else event)
+    events = numbers(event.fill_null(NO_EVENT) if event.null_count() else event)
     offsets, rows, grouped_events, arrivals = _group(codes, entities, events, numbers(frame[ARRIVAL]), limit, pool)
     forecast, with_id, total = observations.kind == "forecast", bool(observations.key), len(rows)
     retraction = _flags(frame, RETRACTION)

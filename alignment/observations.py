@@ -55,8 +55,9 @@ class ObservationSource(Protocol):
         event_from: datetime | None = None,
         event_until: datetime | None = None,
         columns: Sequence[str] | None = None,
+        after: int | None = None,
     ) -> pl.LazyFrame:
-        """Observation rows with `log_sequence <= position`, arrivals as they count there."""
+        """Observation rows with `after < log_sequence <= position`, arrivals as they count there."""
 
 
 FrameLike = Any
@@ -203,16 +204,23 @@ class Observations:
         return times | {*self.entities, *self.key}
 
     def lazy(
-        self, *, position: int | None = None, as_of: datetime | None = None, event_from: datetime | None = None
+        self,
+        *,
+        position: int | None = None,
+        as_of: datetime | None = None,
+        event_from: datetime | None = None,
+        after: int | None = None,
     ) -> pl.LazyFrame:
-        """The rows as they are, lazily, up to a log position; a log need not read what arrived after `as_of`, nor earlier events."""
+        """The rows as they are, lazily, between two log positions; a log need not read what arrived after `as_of`, nor earlier events."""
         source = self.source
         if source is not None:
-            rows = self._renamed(source.scan(position=position, as_of=as_of, event_from=event_from))
+            rows = self._renamed(source.scan(position=position, as_of=as_of, event_from=event_from, after=after))
         else:
             rows = as_lazy(self.frame, self.place)
             if position is not None and self.has_log_sequence:
                 rows = rows.filter(pl.col(self.log_sequence) <= position)
+            if after is not None and self.has_log_sequence:
+                rows = rows.filter(pl.col(self.log_sequence) > after)
         return rows.with_columns(**self.derive) if self.derive else rows
 
     def _renamed(self, rows: pl.LazyFrame) -> pl.LazyFrame:

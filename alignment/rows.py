@@ -71,6 +71,7 @@ def canonical(
     position: int | None = None,
     as_of_us: int | None = None,
     event_from_us: int | None = None,
+    after: int | None = None,
 ) -> pl.LazyFrame:
     """The rows under canonical names: entity and key columns, `@event`, `@arrival`, ... and `columns`.
 
@@ -82,6 +83,7 @@ def canonical(
         position: Greatest `log_sequence` that counts; None for all.
         as_of_us: Rows that arrived later are dropped where the source can do so cheaply.
         event_from_us: So are rows with an earlier event.
+        after: Rows of a log with this `log_sequence` or a lower one are dropped.
 
     Returns:
         A lazy frame; `@order` is there only if the rows have a `log_sequence`, `@issue` only for forecasts.
@@ -89,7 +91,7 @@ def canonical(
     schema = observations.schema
     as_of = None if as_of_us is None else instant_from_us(as_of_us)
     event_from = None if event_from_us is None else instant_from_us(event_from_us)
-    rows = observations.lazy(position=position, as_of=as_of, event_from=event_from)
+    rows = observations.lazy(position=position, as_of=as_of, event_from=event_from, after=after)
     kept = list(dict.fromkeys([*observations.entities, *observations.key, *columns]))
     fields = [pl.col(name) for name in kept]
     fields.append(_time(observations, observations.event_time, is_event=True).alias(EVENT))

@@ -14,7 +14,7 @@ import polars as pl
 from alignment import codes
 from alignment.errors import AggregateOverflowError
 from alignment.layout import Codes, Ints, Layout, Pool, Questions, frozen, numbers
-from alignment.plan import Question, Sweep, table_of_bounds
+from alignment.plan import Bounds, Question, Sweep, table_of_bounds
 from alignment.rows import Rows
 
 _ROW_COST, _PICK_COST, _WINDOW_COST = 40, 40, 400  # nanoseconds, roughly; they only decide how work is cut
@@ -83,12 +83,7 @@ def run_sweep(
         *(layout.forecast, layout.with_id, sweep.first_only),
         *(values, valid, len(values) > 0, integers),
         *(_seen_until(asked.t, as_of_us, always=always), asked.t),
-        *(_ints(q.kind for q in questions), bounds.lows, bounds.highs, bounds.low_rows, bounds.high_rows, bounds.table),
-        *(_ints(q.parameter for q in questions), _ints(q.target for q in questions)),
-        np.cumsum([0] + [len(q.aggregates) for q in questions]).astype(np.int64),
-        _ints(kind for q in questions for kind, _ in q.aggregates),
-        np.array([share for q in questions for _, share in q.aggregates], np.float64),
-        _ints(target for q in questions for target in q.aggregate_targets),
+        *question_arguments(questions, bounds),
         *(answers.picks, answers.counts, answers.states, answers.exact, answers.real, answers.known, overflow),
     )
     pool.run([lambda a=a, b=b: kernels.sweep(tasks, a, b, *arguments) for a, b in batches])  # type: ignore[misc]
@@ -98,6 +93,18 @@ def run_sweep(
             f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         )
     return answers if everything else _in_spine_order(answers, sweep, asked, spine_rows, pool)
+
+
+def question_arguments(questions: list[Question], bounds: Bounds) -> tuple[npt.NDArray[Any], ...]:
+    """What is asked, as the kernel takes it; the questions have been numbered."""
+    return (
+        *(_ints(q.kind for q in questions), bounds.lows, bounds.highs, bounds.low_rows, bounds.high_rows, bounds.table),
+        *(_ints(q.parameter for q in questions), _ints(q.target for q in questions)),
+        np.cumsum([0] + [len(q.aggregates) for q in questions]).astype(np.int64),
+        _ints(kind for q in questions for kind, _ in q.aggregates),
+        np.array([share for q in questions for _, share in q.aggregates], np.float64),
+        _ints(target for q in questions for target in q.aggregate_targets),
+    )
 
 
 def _in_spine_order(answers: Answers, sweep: Sweep, asked: Questions, spine_rows: int, pool: Pool) -> Answers:
@@ -177,9 +184,7 @@ def _column(sweep: Sweep, rows: Rows) -> tuple[npt.NDArray[Any], npt.NDArray[np.
     series = rows.column(sweep.column)
     valid = frozen(series.is_not_null().to_numpy().view(np.uint8)) if series.null_count() else everywhere
     kind = series.dtype
-    if not any(
-        code not in (codes.COUNT, codes.FIRST, codes.LAST) for q in sweep.questions for code, _ in q.aggregates
-    ) and not (kind.is_float()):
+    if not needs_values(sweep, kind):
         return nothing, valid, False
     if kind.is_float():
         return numbers(series.cast(pl.Float64), np.float64), valid, False
@@ -190,6 +195,12 @@ def _column(sweep: Sweep, rows: Rows) -> tuple[npt.NDArray[Any], npt.NDArray[np.
             f"{rows.observations.place}: {sweep.column!r} is {kind} and holds values that do not fit in 64 signed bits",
             f'aggregate it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
         ) from None
+
+
+def needs_values(sweep: Sweep, kind: pl.DataType) -> bool:
+    """Whether a sweep computes with its column's values, or only asks whether they are null (of floats: or NaN)."""
+    counted = (codes.COUNT, codes.FIRST, codes.LAST)
+    return kind.is_float() or any(code not in counted for q in sweep.questions for code, _ in q.aggregates)
 
 
 def _ints(values: Any) -> Ints:

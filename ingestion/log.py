@@ -146,6 +146,7 @@ class ObservationLog:
         event_from: datetime | None = None,
         event_until: datetime | None = None,
         columns: Sequence[str] | None = None,
+        after: int | None = None,
     ) -> pl.LazyFrame:
         """Observation rows up to a position, restamps applied.
 
@@ -155,6 +156,7 @@ class ObservationLog:
             event_from: Rows with an earlier event may be left out.
             event_until: Rows with a later event may be left out.
             columns: Value columns to return, by their name now or formerly; `None` returns all.
+            after: Rows with this `log_sequence` or a lower one are left out: what came since.
 
         Returns:
             Entities, `event_time`, `arrival_time` (the effective one at `position`), `issue_time` (forecasts),
@@ -166,7 +168,7 @@ class ObservationLog:
             NaiveTimeError: If an instant has no zone.
         """
         self._table.refresh()
-        asked = self._question(position, as_of, event_from, event_until)
+        asked = self._question(position, as_of, event_from, event_until, after)
         return observations(self._table, asked, list(columns) if columns is not None else None)
 
     def files_for(
@@ -192,9 +194,11 @@ class ObservationLog:
         as_of: datetime | None,
         event_from: datetime | None,
         event_until: datetime | None,
+        after: int | None = None,
     ) -> Question:
         return Question(
             position=question_position(self._table, position),
+            after=after,
             as_of_us=to_us(as_of, "as_of") if as_of is not None else None,
             event_from_us=to_us(event_from, "event_from") if event_from is not None else None,
             event_until_us=to_us(event_until, "event_until") if event_until is not None else None,

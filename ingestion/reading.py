@@ -22,9 +22,10 @@ STATS_SLACK_US = 1_000  # other writers cut greatest values to whole millisecond
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of a log; bounds in microseconds, all inclusive, `None` for no bound."""
+    """What is asked of a log; bounds in microseconds, all inclusive (but `after`), `None` for no bound."""
 
     position: int
+    after: int | None = None
     as_of_us: int | None = None
     event_from_us: int | None = None
     event_until_us: int | None = None
@@ -93,6 +94,9 @@ def choose_files(table: LogTable, question: Question) -> pl.DataFrame:
     mixed = ~(pl.col("max.record_kind") == OBSERVATION)
     reasons = [pl.when(position_out).then(pl.lit("position"))]
     cuts = [position_cut, mixed]
+    if question.after is not None:
+        reasons.append(pl.when(pl.col("max.log_sequence") <= question.after).then(pl.lit("after")))
+        cuts.append(~(pl.col("min.log_sequence") > question.after))
     if question.as_of_us is not None:
         as_of = _instant(question.as_of_us)
         reasons.append(pl.when(pl.col("min.arrival_time") > as_of).then(pl.lit("as_of")))
@@ -154,6 +158,8 @@ def stored_rows(table: LogTable, question: Question) -> pl.LazyFrame:
 
 def _row_bounds(table: LogTable, question: Question) -> list[pl.Expr]:
     bounds = [pl.lit(True)]
+    if question.after is not None:
+        bounds.append(pl.col("log_sequence") > question.after)
     if question.as_of_us is not None:
         bounds.append(pl.col("arrival_time") <= _instant(question.as_of_us))
     if table.definition.key is None:

@@ -47,9 +47,12 @@ class FrameLog:
         event_from: datetime | None = None,
         event_until: datetime | None = None,
         columns: Sequence[str] | None = None,
+        after: int | None = None,
     ) -> pl.LazyFrame:
         """The rows up to a position that had arrived by `as_of`."""
         rows = self.frame.lazy()
+        if after is not None:
+            rows = rows.filter(pl.col("log_sequence") > after)
         if position is not None:
             rows = rows.filter(pl.col("log_sequence") <= position)
         if as_of is not None:

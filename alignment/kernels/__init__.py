@@ -10,7 +10,8 @@ Import this module only where a join runs: it loads Numba. See docs/adr/0003-ker
 
 from alignment.kernels.arranging import arrange
 from alignment.kernels.grouping import count_rows, fill_table, look_up, scatter_rows
+from alignment.kernels.placing import arrange_each
 from alignment.kernels.sorting import sort_queries
 from alignment.kernels.sweeping import sweep
 
-__all__ = ["arrange", "count_rows", "fill_table", "look_up", "scatter_rows", "sort_queries", "sweep"]
+__all__ = ["arrange", "arrange_each", "count_rows", "fill_table", "look_up", "scatter_rows", "sort_queries", "sweep"]

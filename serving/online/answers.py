@@ -14,7 +14,7 @@ from alignment.spine import PREDICTION_TIME
 INSTANT = pl.Datetime("us", "UTC")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AnsweredColumn:
     """One feature for all entities of a request.
 

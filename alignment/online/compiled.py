@@ -1,0 +1,173 @@
+"""Features of one view that are asked for together, planned once for many small questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from alignment import codes
+from alignment.bounds import age_floor, earliest_event
+from alignment.durations import Duration
+from alignment.features import Age, Feature, Forecast, Latest, SequenceOf, Window
+from alignment.layout import frozen
+from alignment.plan import Asked, Sweep, plan_sweeps, table_of_bounds
+from alignment.sweeps import needs_values, question_arguments
+from alignment.views import FeatureView
+
+_NEWEST = Age(name="@newest", column=None, of="event_time")
+"""What `latest` over all columns picks: the row whose instants stand for windows and sequences."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSweep:
+    """A sweep with all that does not depend on who asks.
+
+    Attributes:
+        sweep: The sweep.
+        asked: The features that it answers.
+        counts: How many rows of picks, counts and aggregates it gives.
+        arguments: The questions as the kernel takes them; bounds for one row.
+        uneven: Which of `arguments` is the table of bounds that must be repeated for each row; -1 if it is empty.
+        computes: Whether the sweep computes with values.
+    """
+
+    sweep: Sweep
+    asked: Sequence[Asked]
+    counts: tuple[int, int, int]
+    arguments: tuple[npt.NDArray[Any], ...]
+    uneven: int
+    computes: bool
+
+    def questions(self, n: int) -> tuple[npt.NDArray[Any], ...]:
+        """`arguments` for n rows that ask at the same instant."""
+        if self.uneven < 0 or n == 1:
+            return self.arguments
+        table = np.repeat(self.arguments[self.uneven], n, axis=1)
+        return (*self.arguments[: self.uneven], table, *self.arguments[self.uneven + 1 :])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sweeps for one instant, or for all where no zone makes days uneven.
+
+    Attributes:
+        sweeps: The sweeps.
+        limits: Per feature that has age limits: (from t to the earliest instant kept, or the instant itself) for event,
+            arrival and issue; None for no limit.
+        at: The instant that it is for; None for all.
+    """
+
+    sweeps: Sequence[PlannedSweep]
+    limits: dict[str, tuple[int | None, int | None, int | None]]
+    at: int | None
+
+
+class CompiledView:
+    """Some features of a view.
+
+    Args:
+        view: The view.
+        features: Those of its features that are asked for; None for all.
+    """
+
+    def __init__(self, view: FeatureView, features: Sequence[Feature] | None = None) -> None:
+        self.view = view
+        self.features = tuple(view.features if features is None else features)
+        self.columns = list(dict.fromkeys(feature.column for feature in self.features if feature.column is not None))
+        self._plan: Plan | None = None
+
+    @cached_property
+    def dtypes(self) -> dict[str, pl.DataType]:
+        """The type of each feature in frames."""
+        return {feature.name: self._dtype(feature) for feature in self.features}
+
+    @cached_property
+    def notices(self) -> list[Duration | None]:
+        """The notices that its features ask for (R10): each needs an arrangement of its own."""
+        return list(dict.fromkeys(sweep.sweep.notice for sweep in self.plan(0).sweeps))
+
+    @cached_property
+    def computed(self) -> set[str]:
+        """The columns with whose values the kernel computes."""
+        return {item.sweep.column for item in self.plan(0).sweeps if item.computes and item.sweep.column is not None}
+
+    @cached_property
+    def booleans(self) -> set[str]:
+        """The columns that hold booleans."""
+        return {name for name in self.columns if self.view.observations.schema[name] == pl.Boolean}
+
+    @cached_property
+    def unbounded(self) -> bool:
+        """Whether any feature may use an event however old."""
+        return any(
+            earliest_event(feature, np.zeros(1, np.int64), self.view.zone, None) is None for feature in self.features
+        )
+
+    def floor(self, t: int) -> int | None:
+        """The earliest event that a bounded feature may use at `t` or later; None if no feature is bounded."""
+        moment = np.array([t], np.int64)
+        floors = [
+            floor
+            for feature in self.features
+            if (floor := earliest_event(feature, moment, self.view.zone, None)) is not None
+        ]
+        return min(floors, default=None)
+
+    def plan(self, t: int) -> Plan:
+        """The sweeps for the instant t, microseconds."""
+        plan = self._plan
+        if plan is None or (plan.at is not None and plan.at != t):
+            plan = self._plan = self._planned(t)
+        return plan
+
+    def _planned(self, t: int) -> Plan:
+        moment = np.array([t], np.int64)
+        zone = self.view.zone
+        sweeps = []
+        uneven = False
+        for sweep, asked in plan_sweeps([*self.features, _NEWEST], moment, zone):
+            counts = sweep.number()
+            bounds = table_of_bounds(sweep.questions, np.zeros(1, np.int32))
+            kind = self.view.observations.schema[sweep.column] if sweep.column is not None else None
+            table = 5 if len(bounds.table) else -1
+            uneven |= table >= 0
+            arguments = question_arguments(sweep.questions, bounds)
+            computes = kind is not None and needs_values(sweep, kind)
+            sweeps.append(PlannedSweep(sweep, asked, counts, arguments, table, computes))
+        limits = {}
+        for feature in self.features:
+            given = self.view.limits(feature) if isinstance(feature, Latest | Forecast) else (None, None, None)
+            if any(limit is not None for limit in given):
+                event, arrival, issue = (
+                    None if limit is None else int(age_floor(limit, moment, zone)[0]) - t for limit in given
+                )
+                limits[feature.name] = event, arrival, issue
+                uneven |= zone is not None and any(limit is not None and limit.days for limit in given)
+        return Plan(sweeps, limits, t if uneven else None)
+
+    def _dtype(self, feature: Feature) -> pl.DataType:
+        if isinstance(feature, Age):
+            return pl.Duration("us")
+        kind = self.view.observations.schema[str(feature.column)]
+        if isinstance(feature, SequenceOf):
+            return pl.Array(kind, feature.length)
+        if not isinstance(feature, Window) or feature.aggregate in ("first", "last", "min", "max"):
+            return kind
+        if feature.aggregate == "count":
+            return pl.Int64()
+        if feature.aggregate == "sum" and not kind.is_float():
+            return pl.Int64()
+        return pl.Float64()
+
+
+EVERYWHERE = frozen(np.empty(0, np.uint8))
+"""No column of validity: nothing is null."""
+NO_VALUES = frozen(np.empty(0, np.float64))
+UNKNOWN_CODES = {codes.MISSING: "missing", codes.RETRACTED: "retracted", codes.EXPIRED: "expired", codes.NULL: "null"}
+"""Status of what was not picked, by the kernel's code."""
