@@ -6,6 +6,7 @@ ServingError
     ├── EntityError           entities are missing, of unequal length, or of another type than the view's
     ├── AsOfError             an `as_of` that cannot be answered
     └── NotReadyError         the server is further behind the log than it may be
+        └── StateUnavailableError  what holds the state cannot be reached, or has none yet
 """
 
 from __future__ import annotations
@@ -40,3 +41,16 @@ class NotReadyError(OnlineError):
         self.behind = behind
         said = "has not read the log yet" if behind is None else f"is {behind:.1f} s behind the log"
         super().__init__(f"the server {said}, and may be {limit}", "ask again; if it stays so, look at its log lines.")
+
+
+class StateUnavailableError(NotReadyError):
+    """What holds the state cannot be reached, or has none that may be answered from.
+
+    Args:
+        problem: What is wrong.
+        hint: What to do about it.
+    """
+
+    def __init__(self, problem: str, hint: str = "ask again; it answers as soon as the state can be read.") -> None:
+        self.behind = None
+        OnlineError.__init__(self, problem, hint)
