@@ -1,10 +1,11 @@
-"""Reads the Python file that declares views, a label and a spine for the command line.
+"""Reads the Python file that declares views, services, a label and a spine for the command line.
 
 A views file is a program: it is run, and these names are taken from it.
 
-    views   a list of `alignment.FeatureView`
-    label   optional, what `alignment.label(...)` returned
-    spine   optional, a frame with the entity columns and `prediction_time`
+    views      a list of `alignment.FeatureView`
+    services   optional, a list of `alignment.FeatureService` over these views
+    label      optional, what `alignment.label(...)` returned
+    spine      optional, a frame with the entity columns and `prediction_time`
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import runpy
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import alignment as al
 from alignment.errors import AlignmentError
+from alignment.service_binding import bind
 from ingestion.errors import IngestionError
 from serving.errors import DeclarationError
 
@@ -32,6 +34,7 @@ class Declarations:
     Attributes:
         path: The file.
         views: Its views, at least one.
+        services: Its feature services.
         label: Its label, if it has one.
         spine: Its spine, if it has one.
     """
@@ -40,6 +43,7 @@ class Declarations:
     views: list[al.FeatureView]
     label: Any | None
     spine: Any | None
+    services: list[al.FeatureService] = field(default_factory=list)
 
 
 def read_declarations(path: Path) -> Declarations:
@@ -54,7 +58,7 @@ def read_declarations(path: Path) -> Declarations:
         What it declares.
 
     Raises:
-        DeclarationError: If there is no such file, it fails, or it has no list `views`.
+        DeclarationError: If there is no such file, it fails, it has no list `views`, or its `services` are none.
         AlignmentError: What a declaration in the file is refused for.
         IngestionError: What opening a log in the file is refused for.
     """
@@ -79,7 +83,31 @@ def read_declarations(path: Path) -> Declarations:
         views = [views]
     if not isinstance(views, Sequence) or not views or not all(isinstance(view, al.FeatureView) for view in views):
         raise DeclarationError(str(path), "it has no list of views called 'views'", f"add a line such as: {_EXAMPLE}")
-    return Declarations(path=path, views=list(views), label=names.get("label"), spine=names.get("spine"))
+    services = _services(path, names.get("services", []), views)
+    return Declarations(
+        path=path, views=list(views), label=names.get("label"), spine=names.get("spine"), services=services
+    )
+
+
+def _services(path: Path, given: Any, views: Sequence[al.FeatureView]) -> list[al.FeatureService]:
+    """The services of a views file, each one fitting its views.
+
+    Raises:
+        DeclarationError: If it is not a list of services, or two have one name.
+    """
+    services = [given] if isinstance(given, al.FeatureService) else given
+    if not isinstance(services, Sequence) or not all(isinstance(one, al.FeatureService) for one in services):
+        raise DeclarationError(
+            str(path),
+            "'services' is not a list of services",
+            'e.g. services = [al.FeatureService("power", ["weather__temp"])]',
+        )
+    names = [service.name for service in services]
+    for service in services:
+        bind(service, views)
+        if names.count(service.name) > 1:
+            raise DeclarationError(str(path), f"two services are called {service.name!r}", "name them apart")
+    return list(services)
 
 
 def _line(error: Exception, path: Path) -> int | None:

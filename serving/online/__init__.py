@@ -3,6 +3,7 @@
 from serving.online.answers import Answer, AnsweredColumn
 from serving.online.errors import AsOfError, EntityError, NotReadyError, OnlineError, UnknownFeatureError
 from serving.online.server import FeatureServer, Readiness
+from serving.online.services import ProviderState, Resolution, VariantState, read_service, resolve
 from serving.online.settings import OnlineSettings
 
 __all__ = [
@@ -14,6 +15,11 @@ __all__ = [
     "NotReadyError",
     "OnlineError",
     "OnlineSettings",
+    "ProviderState",
     "Readiness",
+    "Resolution",
     "UnknownFeatureError",
+    "VariantState",
+    "read_service",
+    "resolve",
 ]

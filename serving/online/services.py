@@ -1,0 +1,329 @@
+"""Feature services online: fallbacks while a provider is down, and the variant that can be served now (R20).
+
+Everything is decided in `alignment.choosing`, as it is for training sets; here are only the server's heartbeats at (t, p).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import polars as pl
+
+import alignment as al
+from alignment.choosing import CODE_OF, FITS, IS_DOWN, choose_source, choose_variant, problem_of
+from alignment.definitions import definition_hash, describe_service
+from alignment.durations import instant_from_us, instant_us
+from alignment.heartbeats import NEVER, heartbeats_of, is_down, last_heartbeats
+from alignment.service_binding import BoundService, BoundVariant, Source, bind
+from serving.online.answers import Answer, AnsweredColumn
+from serving.online.errors import AsOfError, NotReadyError
+from serving.online.server import FeatureServer
+
+_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderState:
+    """A provider at (t, p).
+
+    Attributes:
+        provider: Its name.
+        last_heartbeat: The last one that counts; None if there is none.
+        down: Whether it is down.
+        down_after: The silence after which it is, as declared; None if it never is.
+    """
+
+    provider: str
+    last_heartbeat: datetime | None
+    down: bool
+    down_after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantState:
+    """A variant at (t, p).
+
+    Attributes:
+        variant: Its name.
+        fits: Whether every provider that it needs is up and fresh enough.
+        reason: Why it was not chosen; empty if it was.
+    """
+
+    variant: str
+    fits: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """Which variant of a service can be served.
+
+    Attributes:
+        service: The service.
+        variant: The first variant that fits; None if none does.
+        features: Full names of its features.
+        t: The instant at which this holds.
+        positions: Position in the log of each provider.
+        variants: All variants, in order of preference.
+        providers: What the variants need.
+    """
+
+    service: str
+    variant: str | None
+    features: tuple[str, ...]
+    t: datetime
+    positions: Mapping[str, int]
+    variants: tuple[VariantState, ...]
+    providers: tuple[ProviderState, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolution as plain values; instants stay instants."""
+        return asdict(self) | {"positions": dict(self.positions)}
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a server need not look up again for a service."""
+
+    bound: BoundService
+    views: list[al.FeatureView]
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+_services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
+_beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int | None, Any]]] = WeakKeyDictionary()
+
+
+def read_service(
+    server: FeatureServer,
+    service: al.FeatureService,
+    entities: Mapping[str, Sequence[Any]],
+    as_of: datetime | None = None,
+    *,
+    variant: str | None = None,
+    sources: bool = False,
+) -> Answer:
+    """The features of a service for some entities, after its fallbacks.
+
+    Args:
+        server: Has the views.
+        service: What is asked for.
+        entities: Entity columns, name to values, all of one length.
+        as_of: An instant in the past; None is now.
+        variant: Give the features of this variant alone.
+        sources: Add a column `<feature>__source` after each feature that has fallbacks: which of them answered.
+
+    Returns:
+        What `point_in_time_join(..., service=service)` gives at (t, p), bit for bit.
+
+    Raises:
+        ServiceError: If the service does not fit the server's views, or has no such variant.
+        OnlineError: What `FeatureServer.read` refuses.
+    """
+    known = _known(server, service)
+    bound = known.bound
+    features = list(bound.sources) if variant is None else list(bound.variant(variant).features)
+    answer, last = _consistent(server, bound, features, entities, as_of)
+    given = {column.name: column for column in answer.columns}
+    t = np.array([instant_us(answer.t, "t")])
+    down = {provider: bool(is_down(last[provider], t, bound.down_after[provider])[0]) for provider in last}
+    columns: list[AnsweredColumn] = []
+    for name in features:
+        chain = bound.sources[name]
+        if len(chain) == 1:
+            columns.append(given[name])
+            continue
+        told, source = _fall_back(name, chain, given, down, bound)
+        columns += [told, source] if sources else [told]
+    if answer.definition not in known.hashes:
+        known.hashes[answer.definition] = definition_hash([answer.definition, describe_service(service)])
+    return Answer(answer.t, answer.positions, answer.entities, columns, known.hashes[answer.definition], answer.past)
+
+
+def resolve(server: FeatureServer, service: al.FeatureService, as_of: datetime | None = None) -> Resolution:
+    """The best variant of a service that can be served, and why it is not another.
+
+    Args:
+        server: Has the views.
+        service: What is asked for.
+        as_of: An instant in the past; None is now.
+
+    Raises:
+        ServiceError: If the service does not fit the server's views.
+        AsOfError: If `as_of` has no zone or is later than what is known.
+        NotReadyError: If the server is further behind than `max_behind`.
+    """
+    bound = _known(server, service).bound
+    at, positions = _moment(server, as_of)
+    t = np.array([at])
+    needed = list(dict.fromkeys(provider for variant in bound.variants for provider in variant.needs))
+    last = {provider: _last(server, bound, provider, positions.get(provider), t) for provider in needed}
+    problems = [
+        {p: problem_of(last[p], t, bound.down_after.get(p), age) for p, age in variant.needs.items()}
+        for variant in bound.variants
+    ]
+    chosen = int(choose_variant(problems, 1)[0])
+    states = {
+        provider: ProviderState(
+            provider=provider,
+            last_heartbeat=None if last[provider][0] == NEVER else instant_from_us(int(last[provider][0])),
+            down=provider in bound.down_after and bool(is_down(last[provider], t, bound.down_after[provider])[0]),
+            down_after=_down_after(service, provider),
+        )
+        for provider in needed
+    }
+    variants = []
+    for place, (variant, found) in enumerate(zip(bound.variants, problems, strict=True)):
+        wrong = [_why(variant, states[p], int(code[0]), at) for p, code in found.items() if code[0] != FITS]
+        better = [] if wrong or place == chosen else [f"{bound.variants[chosen].name!r} comes first"]
+        variants.append(VariantState(variant=variant.name, fits=not wrong, reason="; ".join(wrong or better)))
+    return Resolution(
+        service=service.name,
+        variant=None if chosen < 0 else bound.variants[chosen].name,
+        features=() if chosen < 0 else bound.variants[chosen].features,
+        t=instant_from_us(at),
+        positions={provider: positions[provider] for provider in needed if provider in positions},
+        variants=tuple(variants),
+        providers=tuple(states.values()),
+    )
+
+
+def _known(server: FeatureServer, service: al.FeatureService) -> _Known:
+    """The service bound to the views that the server has now."""
+    views = list(server.views.values())
+    of_server = _services.setdefault(server, WeakKeyDictionary())
+    known = of_server.get(service)
+    if (
+        known is None
+        or len(known.views) != len(views)
+        or any(a is not b for a, b in zip(known.views, views, strict=True))
+    ):
+        known = of_server[service] = _Known(bind(service, views), views)
+    return known
+
+
+def _consistent(
+    server: FeatureServer,
+    bound: BoundService,
+    features: Sequence[str],
+    entities: Mapping[str, Sequence[Any]],
+    as_of: datetime | None,
+) -> tuple[Answer, dict[str, Any]]:
+    """What the server answers, and the last heartbeats of the providers that matter, at one (t, p)."""
+    judged = bound.judged(features)
+    names = bound.read(features)
+    for _ in range(_RETRIES):
+        answer = server.read(names, entities, as_of=as_of)
+        t = np.array([instant_us(answer.t, "t")])
+        last = {provider: _recent(server, provider, t) for provider in judged}
+        now = server.readiness().positions if last else {}
+        if all(found is not None and now.get(p) == answer.positions.get(p) for p, found in last.items()):
+            return answer, last
+    return answer, {p: _last(server, bound, p, answer.positions.get(p), t) for p in judged}
+
+
+def _recent(server: FeatureServer, provider: str, t: Any) -> Any:
+    """The last heartbeat that counts at t, from what the server holds; None if that does not reach back so far."""
+    told = getattr(server, "heartbeats", None)
+    if told is None:
+        return None
+    beats = told(provider)
+    return last_heartbeats(beats, t) if len(beats) and beats[0] <= t[0] else None
+
+
+def _last(server: FeatureServer, bound: BoundService, provider: str, position: int | None, t: Any) -> Any:
+    """The last heartbeat that counts at (t, position), from the log; what it said last is kept, since it cannot change."""
+    held = _beats.setdefault(server, {})
+    if provider not in held or held[provider][0] != position or position is None:
+        held[provider] = (position, heartbeats_of(bound.views_of[provider], position=position))
+    return last_heartbeats(held[provider][1], t)
+
+
+def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping[str, int]]:
+    """The instant that is asked about, and the positions there.
+
+    Raises:
+        AsOfError: If `as_of` has no zone or is later than what is known.
+        NotReadyError: If the server is further behind than `max_behind`.
+    """
+    ready = server.readiness()
+    if not ready.ready or ready.complete_through is None:
+        raise NotReadyError(ready.behind, server.settings.max_behind)
+    t = min(instant_us(server.clock(), "clock"), instant_us(ready.complete_through, "complete_through"))
+    if as_of is None:
+        return t, ready.positions
+    if as_of.tzinfo is None:
+        raise AsOfError(f"as_of={as_of} has no zone", "write 2026-01-01T00:00:00Z.")
+    if instant_us(as_of, "as_of") > t:
+        raise AsOfError(f"as_of={as_of.isoformat()} is later than what is known", "leave it out to ask for now.")
+    return instant_us(as_of, "as_of"), ready.positions
+
+
+def _fall_back(
+    name: str,
+    chain: Sequence[Source],
+    given: Mapping[str, AnsweredColumn],
+    down: Mapping[str, bool],
+    bound: BoundService,
+) -> tuple[AnsweredColumn, AnsweredColumn]:
+    """A feature after its fallbacks, and where each value is from."""
+    own, dtype = given[name], bound.dtypes[name]
+    height = len(own.status)
+    columns = [None if source.view is None else given[source.name] for source in chain]
+    chosen = choose_source(
+        [
+            None
+            if column is None
+            else (
+                np.fromiter((CODE_OF[status] for status in column.status), np.uint8, height),
+                np.full(height, down.get(source.provider, False)),
+            )
+            for source, column in zip(chain, columns, strict=True)
+        ],
+        skip_null=bound.service.skip_null,
+    ).tolist()
+    names = pl.Enum([source.name for source in chain])
+    none: list[int | None] = [None] * height
+    source = AnsweredColumn(
+        f"{name}__source", own.provider, names, [chain[i].name for i in chosen], ["present"] * height, none, none
+    )
+    if not any(chosen):
+        return own, source
+    parts = [_parts(source, column, dtype, height) for source, column in zip(chain, columns, strict=True)]
+    values, status, events, arrivals = ([parts[i][of][row] for row, i in enumerate(chosen)] for of in range(4))
+    return AnsweredColumn(name, own.provider, dtype, values, status, events, arrivals), source
+
+
+def _parts(
+    source: Source, column: AnsweredColumn | None, dtype: pl.DataType, height: int
+) -> tuple[Sequence[Any], Sequence[str], Sequence[int | None], Sequence[int | None]]:
+    """Values in the feature's type, statuses, events and arrivals of one source."""
+    if column is None:
+        constant = source.value.to_list() if source.value is not None else [None]
+        return constant * height, ["present"] * height, [None] * height, [None] * height
+    values = column.values
+    if column.dtype != dtype:
+        values = pl.Series(values, dtype=column.dtype).cast(dtype).to_list()
+    return values, column.status, column.events, column.arrivals
+
+
+def _down_after(service: al.FeatureService, provider: str) -> str | None:
+    written = service.down_after.get(provider, service.down_after.get(""))
+    return None if written is None else written.text
+
+
+def _why(variant: BoundVariant, state: ProviderState, problem: int, at: int) -> str:
+    """What is wrong with a provider, in words."""
+    name = state.provider
+    if state.last_heartbeat is None:
+        return f"{name!r} has never been heard of"
+    silent = instant_from_us(at) - state.last_heartbeat
+    silent = timedelta(seconds=round(silent.total_seconds()))
+    if problem == IS_DOWN:
+        return f"{name!r} is down: silent for {silent}, may be for {state.down_after}"
+    return f"{name!r} is not fresh enough: silent for {silent}, may be for {variant.max_age[name]}"
