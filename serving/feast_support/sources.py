@@ -153,9 +153,11 @@ class LogSource(DataSource):
         return type_map.pa_to_feast_value_type
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        """The log's columns and the names of their Arrow types."""
-        schema = self.open(config.repo_path).scan().collect_schema()
-        return [(name, arrow_name(dtype)) for name, dtype in schema.items()]
+        """The columns that a writer sends and the names of their Arrow types; arrivals are stamped by the log."""
+        log = self.open(config.repo_path)
+        schema = log.scan().collect_schema()
+        times = [_TIMES[0], "issue_time"] if log.kind == "forecast" else [_TIMES[0]]
+        return [(name, arrow_name(schema[name])) for name in dict.fromkeys([*log.entities, *times, *log.columns])]
 
     def get_table_query_string(self) -> str:
         """A name for messages: the log is no table of a database."""
