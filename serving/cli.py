@@ -25,6 +25,7 @@ from ingestion.errors import (
     UnknownArrivalError,
 )
 from serving import (
+    cli_audit,
     cli_backfill,
     cli_dataset,
     cli_ingest,
@@ -32,6 +33,7 @@ from serving import (
     cli_log,
     cli_quarantine,
     cli_quickstart,
+    cli_serve,
     cli_status,
     cli_upkeep,
     cli_world,
@@ -67,7 +69,9 @@ app.command("polls")(cli_ingest.polls)
 app.command("outages")(cli_ingest.outages)
 app.command("status")(cli_status.status)
 app.command("backfill")(cli_backfill.backfill)
+app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
+app.command("serve")(cli_serve.serve)
 app.add_typer(cli_world.app, name="world")
 app.command("quickstart")(cli_quickstart.quickstart)
 

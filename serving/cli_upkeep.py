@@ -12,6 +12,7 @@ import ingestion
 from serving import render
 from serving.cli_log import Json, Provider, Root, StorageOption, storage_options
 from serving.errors import OptionError
+from serving.served import ServedPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +52,7 @@ def erase(
     storage_option: StorageOption = None,
     as_json: Json = False,
 ) -> None:
-    """Remove an entity from the log, its old versions, the quarantine, the spool and the data sets made of it.
+    """Remove an entity from the log, its old versions, the quarantine, the spool, what was served, and data sets made of it.
 
     Cannot be undone. Exits with 1 if something is left to do; run it again then.
     """
@@ -59,6 +60,9 @@ def erase(
     log = ingestion.open_log(root, provider, storage_options=options)
     who = read_entity(entity)
     found = holdings(log, who, ingestion.registered_datasets(root, storage_options=options), state)
+    served = ServedPlace(root, storage_options=options)
+    if rows := served.count(provider, who):
+        found.append({"place": served.name, "address": root, "rows": rows})
     if dry_run:
         if as_json:
             render.as_json(found)
@@ -71,7 +75,7 @@ def erase(
         if not typer.confirm(question, err=True):
             render.say("nothing was erased")
             raise typer.Exit(NO)
-    report = log.erase(who, state=state)
+    report = log.erase(who, state=state, places=[served])
     _report(report, as_json=as_json)
     if not report.complete:
         raise typer.Exit(NO)
