@@ -161,7 +161,9 @@ def parts_since(table: LogTable, since: int) -> dict[str, str]:
     return seen
 
 
-def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+def heartbeats(
+    log: ObservationLog, *, position: int | None = None, as_of: datetime | None = None, after: int | None = None
+) -> pl.DataFrame:
     """When the provider showed that it lives: batches and successful empty polls, as stamped and sequenced (R20).
 
     Rows that were released from the quarantine came earlier; their batch shows nothing.
@@ -170,6 +172,7 @@ def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datet
         log: Whose log.
         position: Heartbeats with a greater `log_sequence` are left out.
         as_of: Heartbeats that were stamped later are left out.
+        after: So are those of rows and polls with this `log_sequence` or a lower one.
 
     Returns:
         `arrival_time`, `log_sequence` (of the last row at that instant), `rows` (observations that came with it), in order.
@@ -182,9 +185,10 @@ def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datet
     table.refresh()
     at = question_position(table, position)
     until = to_us(as_of, "as_of") if as_of is not None else None
+    since = 0 if after is None else after + 1
     released = records(table, RELEASED).select("batch_id").collect().to_series()
     rows = (
-        stored_rows(table, Question(position=at, as_of_us=until))
+        stored_rows(table, Question(position=at, after=after, as_of_us=until))
         .filter(pl.col("arrival_kind") == "measured", ~pl.col("batch_id").is_in(released.implode()))
         .select("arrival_time", "log_sequence", rows=pl.lit(1, pl.Int64))
     )
@@ -197,8 +201,8 @@ def heartbeats(log: ObservationLog, *, position: int | None = None, as_of: datet
         stamp = pl.max_horizontal("arrival_time", later)
     alive = pl.col("record_detail").str.json_path_match("$.outcome").is_in(HEARTBEATS)
     empty = (
-        records(table, POLL)
-        .filter(pl.col("log_sequence") <= at, alive)
+        records(table, POLL, since)
+        .filter(pl.col("log_sequence") >= since, pl.col("log_sequence") <= at, alive)
         .select(stamp.alias("arrival_time"), "log_sequence", rows=pl.lit(0, pl.Int64))
     )
     if until is not None:

@@ -78,6 +78,7 @@ class CompiledView:
 
     def __init__(self, view: FeatureView, features: Sequence[Feature] | None = None) -> None:
         self.view = view
+        self.provider = view.observations.source.provider if view.observations.source is not None else ""
         self.features = tuple(view.features if features is None else features)
         self.columns = list(dict.fromkeys(feature.column for feature in self.features if feature.column is not None))
         self._plan: Plan | None = None

@@ -1,7 +1,7 @@
 """The rows of one view that a server may need, in memory: log rows only, never values that were current or results.
 
-A store is read by one thread at a time and changed by one; `take_in` prepares a change beside what is read, `switch` makes it
-count. The caller keeps readers out during `take_in`'s growth and `switch` with a lock.
+One thread changes a store, others may read it: `take_in` prepares a change beside what is read, `switch` makes it count. The caller
+keeps readers out of `switch`, `restamp` and `restore` with a lock.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class RowStore:
         observations = compiled.view.observations
         self.compiled = compiled
         self.keys = observations.entities
+        self.provider = compiled.provider
         self.forecast = observations.kind == "forecast"
         self.with_id = bool(observations.key)
         self.numbers: dict[Hashable, int] = {} if like is None else like.numbers
@@ -92,6 +93,8 @@ class RowStore:
         Raises:
             AggregateOverflowError: If integers of a column that is computed with do not fit in 64 signed bits.
         """
+        for regions in self.regions.values():
+            regions.make_room(len(self.numbers) + frame.height + 1)  # before a reader can learn of a new number
         entities = self._number(frame)
         first = self.event.size
         self._append(frame, entities)
@@ -215,14 +218,12 @@ class RowStore:
     def _place(self, frame: pl.DataFrame, entities: Ints, rows: Any) -> dict[Duration | None, Placement]:
         placements = {}
         source = self._source()
-        many = len(self.numbers) + 1
         for notice, regions in self.regions.items():
             counting = entities
             if notice is not None:
                 coded = given_notice(frame, entities.astype(np.int32), notice, self.compiled.view.zone)
                 counting = coded.astype(np.int64)
             kept = counting >= 0
-            regions.make_room(many)
             by_entity = np.argsort(counting[kept], kind="stable")
             touched, counts = np.unique(counting[kept], return_counts=True)
             offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

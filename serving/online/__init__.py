@@ -1,7 +1,14 @@
 """The online state and what is asked of it."""
 
 from serving.online.answers import Answer, AnsweredColumn
-from serving.online.errors import AsOfError, EntityError, NotReadyError, OnlineError, UnknownFeatureError
+from serving.online.errors import (
+    AsOfError,
+    EntityError,
+    NotReadyError,
+    OnlineError,
+    UnknownFeatureError,
+    UnservableViewError,
+)
 from serving.online.server import FeatureServer, Readiness
 from serving.online.services import ProviderState, Resolution, VariantState, read_service, resolve
 from serving.online.settings import OnlineSettings
@@ -19,6 +26,7 @@ __all__ = [
     "Readiness",
     "Resolution",
     "UnknownFeatureError",
+    "UnservableViewError",
     "VariantState",
     "read_service",
     "resolve",

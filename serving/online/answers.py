@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,7 @@ class Answer:
         columns: The features asked for, in their order.
         definition: Hash of the definitions that were evaluated.
         past: Whether an instant in the past was asked for, and answered from the log.
+        entity_dtypes: Types of the entities in frames, as far as the views know them.
     """
 
     t: datetime
@@ -56,6 +57,7 @@ class Answer:
     columns: Sequence[AnsweredColumn]
     definition: str
     past: bool = False
+    entity_dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
 
     def to_frame(self, *, status: bool = False) -> pl.DataFrame:
         """The answer as `point_in_time_join` would return it: entities, `prediction_time`, features, statuses.
@@ -64,7 +66,9 @@ class Answer:
             status: Add `<feature>__status` after each feature.
         """
         height = max((len(values) for values in self.entities.values()), default=1)
-        series = [pl.Series(name, list(values)) for name, values in self.entities.items()]
+        series = [
+            pl.Series(name, list(values), dtype=self.entity_dtypes.get(name)) for name, values in self.entities.items()
+        ]
         series.append(pl.repeat(self.t, height, dtype=INSTANT, eager=True).alias(PREDICTION_TIME))
         for column in self.columns:
             series.append(pl.Series(column.name, column.values, dtype=column.dtype))

@@ -5,7 +5,8 @@ ServingError
     ├── UnknownFeatureError   no view has such a feature, no service such a name
     ├── EntityError           entities are missing, of unequal length, or of another type than the view's
     ├── AsOfError             an `as_of` that cannot be answered
-    └── NotReadyError         the server is further behind the log than it may be
+    ├── NotReadyError         the server is further behind the log than it may be
+    └── UnservableViewError   a view that no server can follow
         └── StateUnavailableError  what holds the state cannot be reached, or has none yet
 """
 
@@ -28,6 +29,10 @@ class EntityError(OnlineError):
 
 class AsOfError(OnlineError):
     """An `as_of` that cannot be answered: without a zone, or later than what is known."""
+
+
+class UnservableViewError(OnlineError):
+    """A view is not over a log, or two of its logs cannot be told apart."""
 
 
 class NotReadyError(OnlineError):

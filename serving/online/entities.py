@@ -1,0 +1,108 @@
+"""The entities of a request as the keys of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+
+import alignment as al
+from serving.online.errors import EntityError
+
+Check = Callable[[Any], Any]
+
+
+class EntityColumns:
+    """The entity columns that some views need.
+
+    Args:
+        views: The views.
+    """
+
+    def __init__(self, views: Sequence[al.FeatureView]) -> None:
+        self.dtypes: dict[str, pl.DataType] = {}
+        self._views: list[tuple[str, list[str]]] = []
+        for view in views:
+            names = view.spine_entities
+            for name, observed in zip(names, view.observations.entities, strict=True):
+                self.dtypes[name] = view.observations.schema[observed]
+            self._views.append((view.name, names))
+
+    def keys(self, entities: Mapping[str, Sequence[Any]]) -> dict[str, list[Hashable]]:
+        """Per view the keys of its rows' entities; None where one is null.
+
+        Args:
+            entities: Entity columns, name to values.
+
+        Raises:
+            EntityError: If one is missing, the lengths differ, or a value has another type than the view's.
+        """
+        lengths = {len(values) for values in entities.values()}
+        if len(lengths) > 1:
+            said = ", ".join(f"{name!r} has {len(values)}" for name, values in entities.items())
+            raise EntityError(f"entities are of unequal length: {said}", "give every entity column as many values.")
+        rows = lengths.pop() if lengths else 1
+        columns: dict[str, list[Any]] = {}
+        found: dict[str, list[Hashable]] = {}
+        for view, names in self._views:
+            for name in names:
+                if name not in columns:
+                    columns[name] = self._column(name, entities, view)
+            if len(names) == 1:
+                found[view] = columns[names[0]]
+            elif names:
+                whole = zip(*(columns[name] for name in names), strict=True)
+                found[view] = [None if None in key else key for key in whole]
+            else:
+                found[view] = [()] * rows
+        return found
+
+    def _column(self, name: str, entities: Mapping[str, Sequence[Any]], view: str) -> list[Any]:
+        if name not in entities:
+            raise EntityError(
+                f"view {view!r} needs the entity {name!r}, and the request names {', '.join(map(repr, entities)) or 'none'}",
+                f'e.g. {{"{name}": ["..."]}}.',
+            )
+        kind = self.dtypes[name]
+        values = entities[name]
+        if kind == pl.String and all(type(value) is str or value is None for value in values):
+            return list(values)
+        return [None if value is None else _key(value, kind, name) for value in values]
+
+
+def _key(value: Any, kind: pl.DataType, name: str) -> Any:
+    """The value as a log's column holds it.
+
+    Raises:
+        EntityError: If it has another type.
+    """
+    converted = _convert(value, kind)
+    if converted is None:
+        raise EntityError(
+            f"entity {name!r} is {kind}, and {str(value)[:80]!r} is {type(value).__name__}",
+            f"send values of {kind}, or null for no entity.",
+        )
+    return converted
+
+
+def _convert(value: Any, kind: pl.DataType) -> Any:
+    """The value in a column's type, or None where it does not fit without loss."""
+    if isinstance(kind, pl.Categorical | pl.Enum) or kind == pl.String:
+        return value if isinstance(value, str) else None
+    if kind == pl.Boolean:
+        return value if isinstance(value, bool) else None
+    if kind.is_integer():
+        return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    if kind.is_float():
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    try:
+        if isinstance(kind, pl.Datetime):
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+            return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
+        if kind == pl.Date:
+            return date.fromisoformat(value) if isinstance(value, str) else value
+        return pl.Series([value], dtype=kind).to_list()[0]
+    except (ValueError, TypeError, pl.exceptions.PolarsError):
+        return None
