@@ -3,10 +3,12 @@
 from ingestion.jobs.alerts import Incident, open_incidents
 from ingestion.jobs.backfill import BackfilledFile, BackfillReport, backfill
 from ingestion.jobs.draining import OnceReport, drain
+from ingestion.jobs.http import bind
 from ingestion.jobs.job import Job, Part
 from ingestion.jobs.metrics import Metrics
-from ingestion.jobs.observability import Redactor, configure_logging, named_secrets
+from ingestion.jobs.observability import Redactor, configure_logging, logger, named_secrets
 from ingestion.jobs.polling import PollReport, poll_once
+from ingestion.jobs.receiving import Receiving
 from ingestion.jobs.recent import History, Recent, Spread
 from ingestion.jobs.releasing import contract_check, payload_parser
 from ingestion.jobs.start import PORT, JobSettings, once, run
@@ -28,6 +30,9 @@ __all__ = [
     "Workplace",
     "Polled",
     "drain",
+    # rows that are sent
+    "Receiving",
+    "bind",
     # quarantined rows
     "contract_check",
     "payload_parser",
@@ -37,6 +42,7 @@ __all__ = [
     "BackfilledFile",
     # telling
     "configure_logging",
+    "logger",
     "Redactor",
     "named_secrets",
     "Metrics",
