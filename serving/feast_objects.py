@@ -141,7 +141,7 @@ def feast_view(
 
 
 def _log(view: al.FeatureView) -> ObservationLog:
-    source = view.observations.source
+    source: object = view.observations.source
     if not isinstance(source, ObservationLog):
         raise OptionError(
             f"view {view.name!r} is not over a log, and Feast needs to know where its rows are",
@@ -212,7 +212,7 @@ def _arrivals(view: al.FeatureView, provider: Provider | None) -> str:
     if view.observations.delay is not None:
         return "as stamped; where unknown, by the delay rule"
     margin = provider.publish_margin if provider is not None else None
-    log = view.observations.source
+    log: object = view.observations.source
     if margin is None and isinstance(log, ObservationLog):
         margin = log.definition.publish_margin
     return "stamped when a batch is committed" + (f", {margin} ahead of the clock" if margin is not None else "")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pandas as pd
 import polars as pl
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -33,6 +35,8 @@ Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 _INSTANT: Final = pl.Datetime("us", "UTC")
 _ANY_LATER: Final = "36500d"
 """An event may lie in the future here, as it may in Feast; the row then counts from its event on."""
+_MARGIN: Final = "60ms"
+"""How far ahead a write is stamped; it returns when that instant has come, so that a read after it sees it."""
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 _CODED: Final = "v."
 _THERE: Final = "__there"
@@ -113,7 +117,9 @@ class PlainLogs:
                 new = new.drop("arrival_time")
             else:
                 new = new.with_columns(pl.col("arrival_time").fill_null(pl.lit(datetime.now(UTC)).cast(_INSTANT)))
-            log.append(new, evolve=True, arrivals="stamp" if stamped else "given")
+            done = log.append(new, evolve=True, arrivals="stamp" if stamped else "given")
+            if stamped:
+                _wait_for(done.restamped or done.arrival_time)
             self._writes += 1
             if self._writes % _COMPACT_EVERY == 0:
                 log.compact()
@@ -129,7 +135,7 @@ class PlainLogs:
             entities=keys,
             schema=schema if known and view.features else None,
             clock_tolerance=_ANY_LATER,
-            publish_margin="0s",
+            publish_margin=_MARGIN,
             exist_ok=True,
         )
 
@@ -180,10 +186,12 @@ def _frame(view: FeatureView, rows: Sequence[Row], keys: Sequence[str]) -> pl.Da
 
 def _instants(name: str, values: Iterator[datetime | None]) -> pl.Series:
     """Instants in UTC; Feast's naive ones are UTC."""
-    aware = [
-        None if at is None else at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC) for at in values
-    ]
+    aware = [None if pd.isna(at) else _aware(at) for at in values]
     return pl.Series(name, aware, dtype=_INSTANT)
+
+
+def _aware(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
@@ -196,6 +204,12 @@ def _is_free(log: ObservationLog) -> bool:
     """Whether a stamp would be now: the log's stamps only grow, and a created timestamp may have been in the future."""
     through = log.observed_through()
     return through is None or through < datetime.now(UTC) - timedelta(microseconds=1)
+
+
+def _wait_for(instant: datetime | None) -> None:
+    """Until an instant has come."""
+    while instant is not None and (left := (instant - datetime.now(UTC)).total_seconds()) >= 0:
+        time.sleep(left + 1e-4)
 
 
 def _not_known(log: ObservationLog, frame: pl.DataFrame) -> pl.DataFrame:

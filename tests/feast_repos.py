@@ -69,9 +69,10 @@ def write(path: Path, rows: Sequence[tuple[str, datetime, datetime, float | None
 INSTANT = pl.Datetime("us", "UTC")
 
 
-def pushed(*rows: tuple[str, datetime, datetime, float | None]) -> pd.DataFrame:
+def pushed(*rows: tuple[str, datetime, datetime | None, float | None]) -> pd.DataFrame:
     """Rows to push."""
-    return pd.DataFrame(rows, columns=["station", "event_timestamp", "created", "temp"])
+    found = pd.DataFrame(rows, columns=["station", "event_timestamp", "created", "temp"])
+    return found.assign(created=pd.to_datetime(found["created"], utc=True))
 
 
 def online(feast: FeatureStore, *stations: str, features: Sequence[str] = ("weather:temp",)) -> dict[str, list[Any]]:
