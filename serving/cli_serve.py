@@ -33,6 +33,10 @@ def serve(
         Path | None,
         typer.Option(help="Local folder for pushed rows that are not in a log yet; by default beside the logs."),
     ] = None,
+    served_log: Annotated[
+        str | None, typer.Option(help="Folder of logs to write the answers to, for `asknown audit`; none by default.")
+    ] = None,
+    sample: Annotated[float, typer.Option(help="The share of the answers that is written.", min=0, max=1)] = 1.0,
     max_behind: Annotated[str | None, typer.Option(help="How far behind the logs it may answer.")] = None,
     poll_every: Annotated[str | None, typer.Option(help="How often it looks for new commits.")] = None,
     max_body: Annotated[int | None, typer.Option(help="The greatest body of a question, bytes.", min=1)] = None,
@@ -63,6 +67,8 @@ def serve(
         providers=providers,
         root=root,
         state=state,
+        served_log=served_log,
+        sample=sample,
         drain_seconds=drain,
         stop_within=stop_within,
         storage_options=storage_options(storage_option),

@@ -83,7 +83,9 @@ class Definitions:
 
     Args:
         open_server: Makes a server of views, not yet started.
+        online: How it follows the logs, if it is made here.
         clock: Something that tells now.
+        on_open: Called with every server before it is started; what it returns is called when the server is closed.
     """
 
     def __init__(
@@ -92,7 +94,10 @@ class Definitions:
         *,
         online: OnlineSettings | None = None,
         clock: Clock = system_clock,
+        on_open: Callable[[FeatureServer], Callable[[], None]] | None = None,
     ) -> None:
+        self._on_open = on_open
+        self._closers: dict[str, Callable[[], None]] = {}
         self._open = open_server or (lambda views: FeatureServer(views, settings=online, clock=clock))
         self._clock = clock
         self._lock = threading.Lock()
@@ -140,6 +145,8 @@ class Definitions:
         with self._lock:
             if (found := self._held.get(definition)) is not None:
                 return found
+        if self._on_open is not None:
+            self._closers[definition] = self._on_open(server)
         server.start()
         short = {name: feature.name for name, (_, feature) in server.features.items()}
         held = Held(definition, server, {each.name: each for each in services}, self._clock(), short)
@@ -152,7 +159,7 @@ class Definitions:
             for each in leaving:
                 del self._held[each.definition]
         for each in leaving:
-            each.server.close()
+            self._close(each)
         return held
 
     def named(self, definition: str | None) -> Held:
@@ -211,4 +218,9 @@ class Definitions:
     def close(self) -> None:
         """Stop following the logs."""
         for held in self._held.values():
-            held.server.close()
+            self._close(held)
+
+    def _close(self, held: Held) -> None:
+        held.server.close()
+        if closer := self._closers.pop(held.definition, None):
+            closer()

@@ -29,6 +29,7 @@ FEAST_STATUS: Final = {
     "missing": "NOT_FOUND",
 }
 _MOST_INSTANTS: Final = 200_000
+_MOST_TYPES: Final = 10_000
 _SECOND: Final = timedelta(seconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -145,24 +146,42 @@ def _height(answer: Answer) -> int:
 
 def _values(values: Sequence[Any], how: str) -> bytes:
     if how == "float":
+        if len(values) == 1:
+            one = values[0]
+            return encode(values if one is None or one - one == 0.0 else [_named(one)])
         # filter and sum run in C and pass over nulls: what is not finite makes the sum so
         if not math.isfinite(sum(filter(None, values))):
             return encode([_named(value) for value in values])
     elif how == "floats":
         if not math.isfinite(sum(filter(None, chain.from_iterable(filter(None, values))))):
             return encode([_named_within(value) for value in values])
+    elif how == "duration":
+        return encode([None if value is None else value / _SECOND for value in values])
     elif how == "mixed":
         return encode([_named_within(value) for value in values])
     return encode(values)
 
 
-@lru_cache(1024)
 def _how(dtype: pl.DataType) -> str:
-    """What may be in a column that JSON has no word for: numbers that are not finite, in it or in its lists."""
+    """What may be in a column that JSON has no word for; kept by identity, since hashing a type takes longer."""
+    known = _hows.get(id(dtype))
+    if known is None or known[0] is not dtype:
+        if len(_hows) > _MOST_TYPES:
+            _hows.clear()
+        known = _hows[id(dtype)] = (dtype, _how_of(dtype))
+    return known[1]
+
+
+_hows: dict[int, tuple[pl.DataType, str]] = {}
+
+
+def _how_of(dtype: pl.DataType) -> str:
     if dtype.is_float():
         return "float"
     if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_float():
         return "floats"
+    if isinstance(dtype, pl.Duration):
+        return "duration"
     return "mixed" if dtype.is_nested() or dtype.is_temporal() else "plain"
 
 

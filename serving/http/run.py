@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -67,8 +67,7 @@ class Worker:
         known = os.environ if environment is None else environment
         self._settings, self._listening, self._folder, self._worker = settings, listening, folder, worker
         self.tokens = Tokens(known)
-        self.definitions = Definitions(open_server, online=settings.online)
-        self._served_log: Any = None
+        self.definitions = Definitions(open_server, online=settings.online, on_open=self._written_down())
         self._crew = Crew(self.definitions, settings.views, folder, worker=worker, workers=settings.workers)
         self._push: Pushing | None = None
         if settings.providers is not None:
@@ -178,8 +177,23 @@ class Worker:
             await self._push.stop()
         self.app.close()
         await asyncio.to_thread(self.definitions.close)
-        if self._served_log is not None:
-            await asyncio.to_thread(self._served_log.close)
+
+    def _written_down(self) -> Callable[[FeatureServer], Callable[[], None]] | None:
+        """What puts the answers of a server into the served log, if there is to be one."""
+        settings = self._settings
+        root = settings.served_log
+        if root is None:
+            return None
+        from serving.served import ServedLog
+
+        def write_down(server: FeatureServer) -> Callable[[], None]:
+            log = ServedLog(
+                root, server.views.values(), sample=settings.sample, storage_options=settings.storage_options
+            )
+            server.on_answer.append(log.offer)
+            return log.close
+
+        return write_down
 
 
 def serve_here(settings: HttpSettings, *, environment: Mapping[str, str] | None = None) -> None:
