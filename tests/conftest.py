@@ -48,4 +48,4 @@ def shared() -> Path:
     return folder
 
 
-from services import mosquitto, nats, postgres  # noqa: E402, F401 - fixtures; findable only from here on
+from services import mosquitto, nats, postgres, redis  # noqa: E402, F401 - fixtures; findable only from here on

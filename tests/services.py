@@ -1,4 +1,4 @@
-"""Real servers for tests: NATS, Mosquitto, PostgreSQL, each on a free port of the loopback, with a folder of its own.
+"""Real servers for tests: NATS, Mosquitto, PostgreSQL, Redis, each on a free port of the loopback, with a folder of its own.
 
 A test that needs one is skipped where its program is missing; with REQUIRE_SERVICES=1 it fails there.
 """
@@ -189,6 +189,17 @@ def postgres_server(folder: Path) -> Server:
     return Server(command, folder, user=user, ends=signal.SIGINT, ready=ready)
 
 
+def redis_server(folder: Path, *extra: str) -> Server:
+    """Redis that keeps nothing on disk, unless told otherwise."""
+    path = program("redis-server", package="redis-server")
+
+    def command(port: int) -> list[str]:
+        own = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+        return [path, *own, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *extra]
+
+    return Server(command, folder)
+
+
 def _exists(user: str) -> bool:
     with contextlib.suppress(KeyError):
         return bool(pwd.getpwnam(user))
@@ -210,6 +221,15 @@ def mosquitto(tmp_path: Path) -> Iterator[Server]:
     folder = tmp_path / "mosquitto"
     folder.mkdir()
     with running(mosquitto_server(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Server]:
+    """A Redis server that keeps nothing on disk."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with running(redis_server(folder)) as server:
         yield server
 
 
