@@ -6,7 +6,7 @@ Everything is decided in `alignment.choosing`, as it is for training sets; here 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,13 +18,12 @@ import alignment as al
 from alignment.choosing import CODE_OF, FITS, IS_DOWN, choose_source, choose_variant, problem_of
 from alignment.definitions import definition_hash, describe_service
 from alignment.durations import instant_from_us, instant_us
-from alignment.heartbeats import NEVER, heartbeats_of, is_down, last_heartbeats
+from alignment.heartbeats import NEVER, is_down, last_heartbeats
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
+from alignment.wallclock import Instants
 from serving.online.answers import Answer, AnsweredColumn
 from serving.online.errors import AsOfError, NotReadyError
 from serving.online.server import FeatureServer
-
-_RETRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ class _Known:
 
 
 _services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
-_beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int | None, Any]]] = WeakKeyDictionary()
+_beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Instants]]] = WeakKeyDictionary()
 
 
 def read_service(
@@ -128,10 +127,15 @@ def read_service(
     known = _known(server, service)
     bound = known.bound
     features = list(bound.sources) if variant is None else list(bound.variant(variant).features)
-    answer, last = _consistent(server, bound, features, entities, as_of)
+    answer = server.read(bound.read(features), entities, as_of=as_of)
     given = {column.name: column for column in answer.columns}
     t = np.array([instant_us(answer.t, "t")])
-    down = {provider: bool(is_down(last[provider], t, bound.down_after[provider])[0]) for provider in last}
+    down = {
+        provider: bool(
+            is_down(_last(server, provider, answer.positions[provider], t), t, bound.down_after[provider])[0]
+        )
+        for provider in bound.judged(features)
+    }
     columns: list[AnsweredColumn] = []
     for name in features:
         chain = bound.sources[name]
@@ -142,7 +146,7 @@ def read_service(
         columns += [told, source] if sources else [told]
     if answer.definition not in known.hashes:
         known.hashes[answer.definition] = definition_hash([answer.definition, describe_service(service)])
-    return Answer(answer.t, answer.positions, answer.entities, columns, known.hashes[answer.definition], answer.past)
+    return replace(answer, columns=columns, definition=known.hashes[answer.definition])
 
 
 def resolve(server: FeatureServer, service: al.FeatureService, as_of: datetime | None = None) -> Resolution:
@@ -162,7 +166,7 @@ def resolve(server: FeatureServer, service: al.FeatureService, as_of: datetime |
     at, positions = _moment(server, as_of)
     t = np.array([at])
     needed = list(dict.fromkeys(provider for variant in bound.variants for provider in variant.needs))
-    last = {provider: _last(server, bound, provider, positions.get(provider), t) for provider in needed}
+    last = {provider: _last(server, provider, positions[provider], t) for provider in needed}
     problems = [
         {p: problem_of(last[p], t, bound.down_after.get(p), age) for p, age in variant.needs.items()}
         for variant in bound.variants
@@ -187,7 +191,7 @@ def resolve(server: FeatureServer, service: al.FeatureService, as_of: datetime |
         variant=None if chosen < 0 else bound.variants[chosen].name,
         features=() if chosen < 0 else bound.variants[chosen].features,
         t=instant_from_us(at),
-        positions={provider: positions[provider] for provider in needed if provider in positions},
+        positions={provider: positions[provider] for provider in needed},
         variants=tuple(variants),
         providers=tuple(states.values()),
     )
@@ -207,41 +211,15 @@ def _known(server: FeatureServer, service: al.FeatureService) -> _Known:
     return known
 
 
-def _consistent(
-    server: FeatureServer,
-    bound: BoundService,
-    features: Sequence[str],
-    entities: Mapping[str, Sequence[Any]],
-    as_of: datetime | None,
-) -> tuple[Answer, dict[str, Any]]:
-    """What the server answers, and the last heartbeats of the providers that matter, at one (t, p)."""
-    judged = bound.judged(features)
-    names = bound.read(features)
-    for _ in range(_RETRIES):
-        answer = server.read(names, entities, as_of=as_of)
-        t = np.array([instant_us(answer.t, "t")])
-        last = {provider: _recent(server, provider, t) for provider in judged}
-        now = server.readiness().positions if last else {}
-        if all(found is not None and now.get(p) == answer.positions.get(p) for p, found in last.items()):
-            return answer, last
-    return answer, {p: _last(server, bound, p, answer.positions.get(p), t) for p in judged}
-
-
-def _recent(server: FeatureServer, provider: str, t: Any) -> Any:
-    """The last heartbeat that counts at t, from what the server holds; None if that does not reach back so far."""
-    told = getattr(server, "heartbeats", None)
-    if told is None:
-        return None
-    beats = told(provider)
-    return last_heartbeats(beats, t) if len(beats) and beats[0] <= t[0] else None
-
-
-def _last(server: FeatureServer, bound: BoundService, provider: str, position: int | None, t: Any) -> Any:
-    """The last heartbeat that counts at (t, position), from the log; what it said last is kept, since it cannot change."""
+def _last(server: FeatureServer, provider: str, position: int, t: Instants) -> Instants:
+    """The last heartbeat that counts at (t, position); the heartbeats at a position are sorted once."""
     held = _beats.setdefault(server, {})
-    if provider not in held or held[provider][0] != position or position is None:
-        held[provider] = (position, heartbeats_of(bound.views_of[provider], position=position))
-    return last_heartbeats(held[provider][1], t)
+    found = held.get(provider)
+    if found is None or found[0] != position:
+        if position > server.readiness().positions.get(provider, -1):
+            server.catch_up()  # a shared state that another replica has brought further than this one has read
+        found = held[provider] = position, server.heartbeats(provider, position=position)
+    return last_heartbeats(found[1], t)
 
 
 def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping[str, int]]:
