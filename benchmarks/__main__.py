@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.bench import OURS, Bench
+from benchmarks.bench import Bench
 from benchmarks.cases import CASES
 from benchmarks.environments import HERE
 from benchmarks.report import Report, print_report, targets_table, write_json
@@ -79,7 +79,9 @@ def main() -> int:
 
 
 def _ours_failed(report: Report) -> bool:
-    ours = [result for c in report.comparisons for result in c.results.values() if result.contender == OURS]
+    ours = [
+        result for c in report.comparisons for result in c.results.values() if result.contender.startswith("asknown")
+    ]
     return any(result.problem or (result.verdict is not None and result.verdict.wrong) for result in ours)
 
 

@@ -19,6 +19,8 @@ class Question:
         columns: Value columns to answer for; of `windows` the first alone is aggregated.
         aggregates: For `windows`: of `count`, `sum`, `mean`, `std`, `min`, `max`.
         minutes: For `windows`: the length; events in `(t - length, t]`.
+        ttl_hours: For `latest`: events older than this are null; 0 for no limit.
+        views: For `latest` asked through a feature store: in how many views, each over the same observations.
         as_of: For `snapshot`: an ISO instant in UTC.
         log: For `training_set`: a folder that holds the same observations as an observation log.
         output: For `training_set`: the folder to write to.
@@ -32,6 +34,8 @@ class Question:
     columns: tuple[str, ...]
     aggregates: tuple[str, ...] = ()
     minutes: int = 0
+    ttl_hours: int = 0
+    views: int = 1
     as_of: str = ""
     log: str = ""
     output: str = ""

@@ -64,7 +64,8 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _comparison_table(comparison: Comparison) -> Table:
-    ours = comparison.results.get("asknown_join")
+    own = next((name for name in comparison.results if name.startswith("asknown")), "")
+    ours = comparison.results.get(own)
     table = Table(title=comparison.title, title_justify="left", title_style="bold")
     for heading in (
         "contender",
@@ -79,7 +80,7 @@ def _comparison_table(comparison: Comparison) -> Table:
     ):
         table.add_column(heading, justify="left" if heading in {"contender", "answer"} else "right")
     for result in comparison.results.values():
-        ratio = comparison.ratio("asknown_join", result.contender) if ours else float("nan")
+        ratio = comparison.ratio(own, result.contender) if ours else float("nan")
         table.add_row(*_cells(result, ratio, ours.cpu / result.cpu if ours else float("nan")))
     return table
 

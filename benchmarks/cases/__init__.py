@@ -2,6 +2,7 @@
 
 CASES = (
     "latest",
+    "feast_offline",
     "windows",
     "training_set",
     "snapshot",

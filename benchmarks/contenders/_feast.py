@@ -1,4 +1,4 @@
-"""What the Feast contenders share: a repository in a temporary folder, one view over the Parquet file, the flag on.
+"""What the Feast contenders share: a repository in a temporary folder, views over the Parquet file.
 
 Feast reads its source for every question, so reading is part of its time. It has no retractions: theirs are rows with
 null values, the nearest that its words can say.
@@ -14,8 +14,15 @@ from typing import Any
 from benchmarks.question import Question
 
 
-def load(question: Question, store_type: str, *, ttl: timedelta | None = None) -> Any:
-    """A feature store with the view applied, the entity frame in memory, and what to ask for."""
+def load(question: Question, store_type: str, *, ttl_hours: int = 0, flag: bool = True) -> Any:
+    """A feature store with the views applied, the entity frame in memory, and what to ask for.
+
+    Args:
+        question: What is asked.
+        store_type: Which offline store.
+        ttl_hours: Events older than this are null; default the question's.
+        flag: Whether the store has to be told to count by arrival.
+    """
     import pandas as pd
     from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
     from feast.repo_config import RegistryConfig, RepoConfig
@@ -38,33 +45,50 @@ def load(question: Question, store_type: str, *, ttl: timedelta | None = None) -
         Entity(name=name, join_keys=[name], value_type=ValueType.STRING if text[name] else ValueType.INT64)
         for name in question.entities
     ]
-    view = FeatureView(
-        name="observations",
-        entities=keys,
-        ttl=ttl or timedelta(0),
-        schema=[
-            *(Field(name=name, dtype=String if text[name] else Int64) for name in question.entities),
-            *(Field(name=column, dtype=Float64) for column in question.columns),
-        ],
-        source=FileSource(
-            name="parquet",
-            path=str(Path(question.observations).resolve()),
-            timestamp_field="event_time",
-            created_timestamp_column="arrival_time",
-        ),
-        online=False,
-    )
-    store.apply([*keys, view])
-    return question, store, spine, [f"observations:{column}" for column in question.columns]
+    views = [
+        FeatureView(
+            name=f"observations_{number}",
+            entities=keys,
+            ttl=timedelta(hours=ttl_hours or question.ttl_hours),
+            schema=[
+                *(Field(name=name, dtype=String if text[name] else Int64) for name in question.entities),
+                *(Field(name=column, dtype=Float64) for column in question.columns),
+            ],
+            source=FileSource(
+                name=f"parquet_{number}",
+                path=str(Path(question.observations).resolve()),
+                timestamp_field="event_time",
+                created_timestamp_column="arrival_time",
+            ),
+            online=False,
+        )
+        for number in range(question.views)
+    ]
+    store.apply([*keys, *views])
+    asked: dict[str, Any] = {
+        "entity_df": spine,
+        "features": [f"{view.name}:{column}" for view in views for column in question.columns],
+        "full_feature_names": True,
+    }
+    return question, store, asked | ({"filter_by_created_timestamp": True} if flag else {})
 
 
 def run(loaded: Any) -> Any:
     """The retrieved frame with the answer's columns."""
-    question, store, spine, features = loaded
-    job = store.get_historical_features(entity_df=spine, features=features, filter_by_created_timestamp=True)
-    return job.to_df()[["row", *question.columns]]
+    question, store, asked = loaded
+    return question, store.get_historical_features(**asked).to_df()
 
 
 def write(answer: Any, path: Path) -> None:
-    """The answer as Parquet."""
-    answer.to_parquet(path)
+    """The answer of the first view as Parquet; those of the others must be the same.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    question, frame = answer
+    first = frame[["row", *(f"observations_0__{column}" for column in question.columns)]]
+    for number in range(1, question.views):
+        other = frame[["row", *(f"observations_{number}__{column}" for column in question.columns)]]
+        if not other.set_axis(first.columns, axis="columns").equals(first):
+            raise ValueError(f"view {number} has other answers than the first view")
+    first.set_axis(["row", *question.columns], axis="columns").to_parquet(path)

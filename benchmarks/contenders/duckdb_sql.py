@@ -98,6 +98,8 @@ def statement(question: Question) -> str:
     window = ""
     if question.kind == "windows":
         window = f"AND numbered.event_time > spine.prediction_time - INTERVAL {question.minutes} MINUTE"
+    elif question.ttl_hours:
+        window = f"AND numbered.event_time >= spine.prediction_time - INTERVAL {question.ttl_hours} HOUR"
     parts = {"numbered": NUMBERED, "current": CURRENT.format(keys=keys, window=window), "keys": keys}
     parts["columns"] = ", ".join(f"numbered.{column}" for column in question.columns)
     column = f"numbered.{question.columns[0]}"

@@ -8,7 +8,7 @@ from benchmarks.contenders import _feast
 from benchmarks.question import Question
 
 NAME = "feast dask"
-ENVIRONMENT = "peers"
+ENVIRONMENT = "project"
 CLAIM = "as the duckdb store, and wrong where an event has many revisions"
 KINDS = ("latest",)
 run = _feast.run

@@ -8,7 +8,7 @@ from benchmarks.contenders import _feast
 from benchmarks.question import Question
 
 NAME = "feast duckdb"
-ENVIRONMENT = "peers"
+ENVIRONMENT = "project"
 CLAIM = "exact but for retractions, which it cannot say"
 KINDS = ("latest",)
 run = _feast.run

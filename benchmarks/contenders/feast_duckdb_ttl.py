@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from benchmarks.contenders import _feast
 from benchmarks.question import Question
 
 NAME = "feast duckdb ttl 24h"
-ENVIRONMENT = "peers"
+ENVIRONMENT = "project"
 CLAIM = "as without ttl, and events older than 24 h are null"
 KINDS = ("latest",)
 run = _feast.run
@@ -18,4 +17,4 @@ write = _feast.write
 
 def load(question: Question) -> Any:
     """The store and the entity frame."""
-    return _feast.load(question, "duckdb", ttl=timedelta(hours=24))
+    return _feast.load(question, "duckdb", ttl_hours=24)
