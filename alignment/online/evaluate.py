@@ -156,7 +156,7 @@ class Evaluation:
 
     def _instants(self, picks: list[int]) -> tuple[list[int | None], list[int | None]]:
         event, arrival = self.store.event.at, self.store.arrival.at
-        if min(picks) >= 0:
+        if min(picks, default=0) >= 0:
             return [event[row] for row in picks], [arrival[row] for row in picks]
         return (
             [event[row] if row >= 0 else None for row in picks],

@@ -106,7 +106,7 @@ class ValueColumn:
         """The values of some rows as Python has them; a negative row number gives None."""
         at = self.at
         if self._valid is None or self._numbers is None:
-            if min(rows) >= 0:
+            if min(rows, default=0) >= 0:
                 return [at[row] for row in rows]
             return [at[row] if row >= 0 else None for row in rows]
         valid = self._valid.at
