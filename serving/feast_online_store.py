@@ -1,7 +1,7 @@
 """Feast's online store over observation logs: what is served is what training rows are made of.
 
-A view that was made of one of ours (`serving.feast_objects`) is evaluated when it is asked for, over its provider's log, by the
-same definition as offline; there is nothing to materialize. Any other view gets a log of its own, to which `materialize`, `push`
+A view over one of our logs (`LogSource`, and all that `serving.feast_objects` makes) is evaluated when it is asked for, by the same
+definition as offline; there is nothing to materialize, and rows come in through the log. Any other view gets a log of its own, to which `materialize`, `push`
 and `write_to_online_store` append; what is served is the newest event in its newest revision, as long as its ttl.
 """
 
@@ -23,7 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import StrictStr
 
 from serving.errors import OptionError
-from serving.feast_support.declared import is_declared
+from serving.feast_support.declared import is_declared, is_followed
 from serving.feast_support.online_views import OnlineViews
 from serving.feast_support.plain_logs import PlainLogs, Row
 from serving.feast_support.types import decoded, encoder, is_opaque
@@ -77,15 +77,18 @@ class AvailabilityOnlineStore(OnlineStore):
     ) -> None:
         """Append rows to the log of a plain view; what the log has already is left out.
 
+        Of a view over a provider's log nothing is written: its rows are there already.
+
         Raises:
-            OptionError: If the view is one of ours: its rows are in its provider's log.
+            OptionError: If the view was declared with us: its features are no columns of rows.
         """
         if is_declared(table) and data:
             raise OptionError(
                 f"view {table.name!r} is evaluated from the log of provider {table.tags.get('asknown.provider')!r}",
                 "append observations to that log: ingestion.open_log(root, provider).append(frame).",
             )
-        self._parts(config)[0].write(table, data)
+        if not is_followed(table):
+            self._parts(config)[0].write(table, data)
         if progress is not None:
             progress(len(data))
 
@@ -129,7 +132,7 @@ class AvailabilityOnlineStore(OnlineStore):
         for view in tables_to_delete:
             logs.drop(view.name)
         for view in tables_to_keep:
-            if not is_declared(view):
+            if not is_followed(view):
                 logs.prepare(view)
         views.forget()
 
@@ -168,7 +171,7 @@ class AvailabilityOnlineStore(OnlineStore):
         for number, (view, _) in enumerate(grouped_refs):
             _check_keys(view, join_key_values, entity_name_to_join_key_map)
             renamed = tuple(sorted(f"{key} {alias}" for key, alias in view.projection.join_key_map.items()))
-            together.setdefault((is_declared(view), renamed), []).append(number)
+            together.setdefault((is_followed(view), renamed), []).append(number)
         answers: dict[int, Answer | None] = {}
         for numbers in together.values():
             asked = [grouped_refs[number] for number in numbers]
@@ -230,7 +233,7 @@ def _feast_column(view: FeatureView, feature: str, found: AnsweredColumn | None,
     if found is None:
         return [Value()] * height, [FieldStatus.NOT_FOUND] * height, [None] * height
     dtype = next(field.dtype for field in view.features if field.name == feature)
-    encode = encoder(dtype, opaque=is_opaque(dtype) and not is_declared(view))
+    encode = encoder(dtype, opaque=is_opaque(dtype) and not is_followed(view))
     values, status = [encode(value) for value in found.values], [_STATUS[text] for text in found.status]
     events = list(found.events)
     if len(values) != height:  # one series for all

@@ -1,4 +1,4 @@
-"""The Feast views that are read online, evaluated by feature servers: ours over their logs, plain ones over what was written."""
+"""The Feast views that are read online, evaluated by feature servers: over providers' logs, or over what was written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serving.feast_support.declared import DEFINITION, declared_view, is_declared
+from serving.feast_support.declared import DEFINITION, followed_view, is_followed
 from serving.feast_support.plain_logs import PlainLogs, latest_view
 from serving.online import Answer, FeatureServer, OnlineSettings
 
@@ -32,12 +32,12 @@ class _Group:
 class OnlineViews:
     """Answers what the features of Feast views are now.
 
-    Views of ours share one server, so that one answer holds at one instant; so do plain views, whose server sees what was just
-    written. A server is made anew when a view is asked for that it does not know, or not so.
+    Views over providers' logs share one server, so that one answer holds at one instant; so do plain views, whose server sees
+    what was just written. A server is made anew when a view is asked for that it does not know, or not so.
 
     Args:
         logs: The logs of the plain views.
-        settings: How our views' logs are followed.
+        settings: How providers' logs are followed.
         repo_path: The feature repository's folder.
     """
 
@@ -64,7 +64,7 @@ class OnlineViews:
     def read(
         self, asked: Sequence[tuple[FeatureView, Sequence[str]]], entities: Mapping[str, Sequence[Any]]
     ) -> Answer | None:
-        """Features of some views, all of ours or all plain.
+        """Features of some views, all over providers' logs or all plain.
 
         Args:
             asked: Feast views and the names of their features.
@@ -73,7 +73,7 @@ class OnlineViews:
         Returns:
             The answer, or None if nothing was ever written for any of these plain views.
         """
-        group = self._groups[is_declared(asked[0][0])]
+        group = self._groups[is_followed(asked[0][0])]
         with self._lock:
             for view, _ in asked:
                 self._learn(group, view)
@@ -95,8 +95,8 @@ class OnlineViews:
         definition = _definition(view)
         if group.known.get(view.name) == definition:
             return
-        if is_declared(view):
-            found: al.FeatureView | None = declared_view(view, self._repo_path)
+        if is_followed(view):
+            found: al.FeatureView | None = followed_view(view, self._repo_path)
         else:
             log = self._logs.find(view.name)
             found = latest_view(view, log) if log is not None and log.columns else None
@@ -111,6 +111,10 @@ class OnlineViews:
 
 def _definition(view: FeatureView) -> Any:
     """What of a Feast view decides how it is evaluated."""
-    if is_declared(view):
+    if DEFINITION in view.tags:
         return view.tags[DEFINITION], view.batch_source
-    return view.ttl, tuple((field.name, field.dtype) for field in view.features)
+    return (
+        view.ttl,
+        view.batch_source if is_followed(view) else None,
+        tuple((field.name, field.dtype) for field in view.features),
+    )

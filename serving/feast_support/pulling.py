@@ -60,6 +60,8 @@ def pull_all(
         Entity columns, values, event, and arrival if it is asked for.
     """
     table = open_table(source, repo_path)
+    if _is_evaluated(table, features):
+        return _nothing(table, join_keys, features, event, created)
     names = _columns(table, join_keys, features, event, created)
     found = _live(table).filter(_inside(table, event, created, start, end, rules)).select(names)
     if created is None or not rules.arrival or start is None or end is None:
@@ -85,6 +87,8 @@ def pull_latest(
 ) -> pa.Table:
     """For each entity with a row in the window, the row that is current at its end; see `pull_all`."""
     table = open_table(source, repo_path)
+    if _is_evaluated(table, features):
+        return _nothing(table, join_keys, features, event, created)
     names = _columns(table, join_keys, features, event, created)
     touched = _live(table).filter(_inside(table, event, created, start, end, rules)).select(join_keys)
     entities = touched.unique().collect() if join_keys else pl.DataFrame()
@@ -98,6 +102,20 @@ def entities_between(
     event, created = table.event, table.created
     inside = _inside(table, event, None, first, last, rules) & _inside(table, event, created, None, last, rules)
     return _live(table).filter(inside).select(entities).unique().drop_nulls().collect()
+
+
+def _is_evaluated(table: Table, features: Sequence[str]) -> bool:
+    """Whether features are evaluated over a log when they are asked for: then there is nothing to materialize."""
+    return table.log is not None and any(table.renamed.get(name, name) not in table.schema for name in features)
+
+
+def _nothing(
+    table: Table, join_keys: Sequence[str], features: Sequence[str], event: str, created: str | None
+) -> pa.Table:
+    """No rows, with the columns that Feast expects."""
+    there = [table.column(name) for name in dict.fromkeys([*join_keys, event, *([created] if created else [])])]
+    schema = {**{name: table.schema[name] for name in there}, **dict.fromkeys(features, pl.Null())}
+    return _for_feast(pl.DataFrame(schema=schema), join_keys)
 
 
 def _columns(

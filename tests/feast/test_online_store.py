@@ -11,7 +11,7 @@ import pytest
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast import types as feast_types
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast_repos import ago, online, pushed, station, store, weather
+from feast_repos import OURS_OFFLINE, ago, online, pushed, station, store, weather
 
 import alignment as al
 import ingestion
@@ -291,6 +291,35 @@ def test_features_of_one_request_hold_at_one_instant(declared: tuple[FeatureStor
     )
     found = response.to_dict()
     assert found["wind__event_age"] == found["twin__event_age"]
+
+
+def test_materializing_has_nothing_to_do_for_views_over_logs(
+    tmp_path: Path, declared: tuple[FeatureStore, Any]
+) -> None:
+    feast = store(tmp_path, offline={"type": OURS_OFFLINE})
+    feast.materialize(ago(10), datetime.now(UTC))
+    feast.materialize_incremental(datetime.now(UTC))
+    assert online(feast, "a", features=["wind:temp"])["temp"] == [4.0]
+    assert not (tmp_path / "online").exists()
+
+
+def test_a_plain_view_over_a_log_serves_its_columns_without_being_materialized(
+    tmp_path: Path, declared: tuple[FeatureStore, Any]
+) -> None:
+    feast, _ = declared
+    source = LogSource(root=str(tmp_path / "logs"), provider="masts", name="renamed", field_mapping={"temp": "celsius"})
+    schema = [Field(name="celsius", dtype=feast_types.Float64)]
+    feast.apply(
+        [
+            station(),
+            FeatureView(name="masts", entities=[station()], schema=schema, source=source, ttl=timedelta(hours=2)),
+        ]
+    )
+    assert online(feast, "a", "old", features=["masts:celsius", "wind:temp"]) == {
+        "station": ["a", "old"],
+        "celsius": [4.0, None],
+        "temp": [4.0, None],
+    }
 
 
 def test_rows_cannot_be_written_to_a_view_of_ours(declared: tuple[FeatureStore, Any]) -> None:
