@@ -24,6 +24,7 @@ from deltalake.exceptions import TableNotFoundError
 
 import alignment as al
 from alignment.definitions import definition_hash, describe_view, read_view
+from alignment.online import CompiledView
 from ingestion.schema import INSTANT, Column, columns_of, delta_fields, from_stored, to_stored
 from ingestion.storage import Location
 
@@ -71,20 +72,10 @@ class ServedView:
 
 def served_view(view: al.FeatureView) -> tuple[ServedView, dict[str, pl.DataType]]:
     """What is kept of a view, and the types of its entity columns as requests call them."""
-    schema = view.observations.schema
-    empty = al.FeatureView(
-        view.name,
-        None,
-        view.observations.but(frame=pl.DataFrame(schema=schema)),
-        view.features,
-        zone=view.zone,
-        entity_map=view.entity_map,
-    )
+    schema, dtypes = view.observations.schema, CompiledView(view).dtypes
     entities = {
         asked: schema[name] for name, asked in zip(view.observations.entities, view.spine_entities, strict=True)
     }
-    spine = pl.DataFrame(schema={**entities, PREDICTION_TIME: INSTANT})
-    answers = al.point_in_time_join(spine, [empty])
     declaration = describe_view(view)
     source = view.observations.source
     return (
@@ -94,7 +85,7 @@ def served_view(view: al.FeatureView) -> tuple[ServedView, dict[str, pl.DataType
             declaration,
             source.provider if source is not None else "",
             str(getattr(source, "address", "")),
-            {name: answers.schema[name] for name in view.column_names},
+            {view.column_name(feature): dtypes[feature.name] for feature in view.features},
         ),
         entities,
     )
