@@ -67,3 +67,26 @@ class FrameLog:
             wanted = [*self.entities, *(self.key or []), *fixed, *columns]
             rows = rows.select([name for name in dict.fromkeys(wanted) if name in names])
         return rows
+
+
+@dataclass
+class PolledLog(FrameLog):
+    """A log that also knows when its provider was polled in vain: `empty` has `arrival_time` and `log_sequence`."""
+
+    empty: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(
+            schema={"arrival_time": pl.Datetime("us", "UTC"), "log_sequence": pl.Int64()}
+        )
+    )
+
+    def position(self) -> int:
+        """The greatest log_sequence, of rows or of polls."""
+        last = self.empty["log_sequence"].max()
+        return max(super().position(), -1 if last is None else int(last))  # type: ignore[arg-type]
+
+    def heartbeats(self, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+        """Batches and empty polls up to a position."""
+        beats = pl.concat([self.frame.select("arrival_time", "log_sequence"), self.empty]).sort("arrival_time")
+        if position is not None:
+            beats = beats.filter(pl.col("log_sequence") <= position)
+        return beats if as_of is None else beats.filter(pl.col("arrival_time") <= as_of)

@@ -361,6 +361,91 @@ FAULTS = [
         '    if ties.any() and observations.on_tie == "error":\n',
         "    if False:\n",
     ),
+    # --- what stands in for a provider that is down -----------------------------------------------------------------
+    Fault(
+        "a provider is up as long after its last heartbeat as it may be silent, for services",
+        "R20",
+        "return np.asarray(last <= t - down_after_us, np.bool_)",
+        "return np.asarray(last < t - down_after_us, np.bool_)",
+    ),
+    Fault(
+        "a heartbeat at t does not count",
+        "R20",
+        'place = np.searchsorted(beats, known, side="right")',
+        'place = np.searchsorted(beats, known, side="left")',
+    ),
+    Fault(
+        "heartbeats after as_of count",
+        "R20",
+        "known = t if as_of_us is None else np.minimum(t, as_of_us)",
+        "known = t",
+    ),
+    Fault(
+        "a variant refuses exactly its greatest age",
+        "R20",
+        "return np.asarray(last < t - max_age_us, np.bool_)",
+        "return np.asarray(last <= t - max_age_us, np.bool_)",
+    ),
+    Fault(
+        "heartbeats later than the position count for services",
+        "R20",
+        'found.append(told(position=position)["arrival_time"]',
+        'found.append(told(position=None)["arrival_time"]',
+    ),
+    Fault(
+        "a source whose provider is down answers",
+        "R20",
+        "return np.asarray(answered & ~down, np.bool_)",
+        "return np.asarray(answered, np.bool_)",
+    ),
+    Fault(
+        "a null is never an answer",
+        "R20",
+        "answered = status == PRESENT if skip_null else",
+        "answered = status == PRESENT if True else",
+    ),
+    Fault(
+        "the last source that can answer does",
+        "R20",
+        "for place in range(len(fits) - 1, -1, -1):",
+        "for place in range(len(fits)):",
+    ),
+    Fault(
+        "where nothing can answer the last source does",
+        "R20",
+        "for source in sources], rows, none=0)",
+        "for source in sources], rows, none=len(sources) - 1)",
+    ),
+    Fault(
+        "a variant fits if one of the providers that it needs does",
+        "R20",
+        "            good &= problem == FITS\n",
+        "            good |= problem == FITS\n",
+    ),
+    Fault(
+        "a variant needs nobody to be up",
+        "R20",
+        "        found[is_down(last, t, down_after_us)] = IS_DOWN\n",
+        "        pass\n",
+    ),
+    Fault(
+        "the greatest age of a needed provider is ignored",
+        "R20",
+        "        found[is_stale(last, t, max_age_us)] = IS_STALE\n",
+        "        pass\n",
+    ),
+    Fault(
+        "a variant's training set has all rows",
+        "R20",
+        'if self.variant is None or self.rows == "all":',
+        "if True:",
+    ),
+    Fault(
+        "the status stays that of the feature",
+        "R20",
+        "pick([_PRESENT if c is None or c.status is None else c.status for c in columns], chosen),",
+        "columns[0].status,",
+    ),
     # --- what is decided in the commit loop -------------------------------------------------------------------------
     *(
         Fault(what, rule, old, new, package="ingestion")

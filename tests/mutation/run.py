@@ -35,9 +35,11 @@ TESTS = {
         "tests/unit/test_rules_join.py",
         "tests/unit/test_rules_labels.py",
         "tests/unit/test_rules_time.py",
+        "tests/unit/test_services.py",
         "tests/differential/test_engines.py",
         "tests/differential/test_crowds.py",
         "tests/property/test_rules_laws.py",
+        "tests/property/test_services_laws.py",
     ],
     "ingestion": [
         "tests/unit/test_ingestion_ledger.py",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from fakes import FrameLog
+from fakes import PolledLog
 from makers import at, table
 
 import alignment as al
@@ -29,19 +29,6 @@ BACKUP = table(
     ghi=pl.Float64,
     cloud=pl.Int8,
 )
-
-
-class PolledLog(FrameLog):
-    """A log whose provider was polled besides: (instant, log_sequence) of its empty polls."""
-
-    empty: tuple[tuple[str, int], ...] = ()
-
-    def heartbeats(self, *, position: int | None = None) -> pl.DataFrame:
-        """Batches and empty polls up to a position."""
-        polls = table("arrival_time log_sequence", *self.empty) if self.empty else self.frame.clear()
-        both = [frame.select("arrival_time", "log_sequence") for frame in (self.frame, polls)]
-        found = pl.concat(both).sort("arrival_time")
-        return found if position is None else found.filter(pl.col("log_sequence") <= position)
 
 
 def satellite(frame: Any = SATELLITE, *features: Any) -> al.FeatureView:
@@ -164,8 +151,7 @@ def test_as_of_hides_heartbeats_too():
 
 
 def test_an_empty_poll_is_a_heartbeat_and_counts_from_its_position_on():
-    log = PolledLog(SATELLITE[:2], "met", ["site"])
-    log.empty = (("11:00", 2),)
+    log = PolledLog(SATELLITE[:2], "met", ["site"], empty=table("arrival_time log_sequence", ("11:00", 2)))
     service = power(down_after={"met": "30m"})
     views = [satellite(log), backup()]
     assert told(service, "11:29", views=views) == [(200.0, "satellite__ghi")]
