@@ -57,7 +57,7 @@ def read_rows(
     observations = compiled.view.observations
     found = canonical(observations, compiled.columns, position=position, after=after, event_from_us=event_from)
     if keys is not None and observations.entities:
-        found = found.filter(_any_of(observations, keys))
+        found = found.filter(_any_of(observations, keys) if keys else pl.lit(value=False))
     return check_rows(observations, in_one_piece(found.drop(ARRIVAL_KIND, strict=False).collect()))[0].sort(ORDER)
 
 
