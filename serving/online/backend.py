@@ -90,6 +90,10 @@ class Backend(Protocol):
         """Take in again an entity's rows that were trimmed: all up to `position`, if the state is there still."""
 
     @property
+    def fault(self) -> str:
+        """Why nothing can be kept or read now; empty if it can."""
+
+    @property
     def size(self) -> int:
         """How many rows are held in this process."""
 

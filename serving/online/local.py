@@ -18,6 +18,8 @@ class LocalBackend:
     A change is prepared while readers read; they are kept out only while it is switched on.
     """
 
+    fault = ""
+
     def __init__(self) -> None:
         self._stores: dict[str, RowStore] = {}
         self._loaded: dict[str, RowStore] = {}

@@ -196,6 +196,15 @@ class FeatureServer:
                 reason=self._fault or "has not read the logs yet",
             )
         behind = max(0.0, (now - through) / 1e6)
+        fault = self.backend.fault
+        if fault:
+            return Readiness(
+                ready=False,
+                behind=behind,
+                positions=dict(self._positions),
+                complete_through=instant_from_us(through),
+                reason=fault,
+            )
         ready = now - through <= self._max_behind
         late = f"{behind:.1f} s behind the log, may be {self.settings.max_behind}"
         return Readiness(
