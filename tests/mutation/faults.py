@@ -591,8 +591,8 @@ FAULTS = [
             (
                 "polls later than the position count",
                 "R20",
-                '.filter(pl.col("log_sequence") <= at, alive)',
-                ".filter(alive)",
+                '.filter(pl.col("log_sequence") >= since, pl.col("log_sequence") <= at, alive)',
+                '.filter(pl.col("log_sequence") >= since, alive)',
             ),
             (
                 "a whole state that could not be read whole retracts",
