@@ -54,6 +54,9 @@ def late_rows(
         "p",
         "answer",
     )
+    nothing = pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema={"answer": pl.Int64, "rows": pl.List(pl.Int64)})
+    if not asked.height:
+        return nothing
     came = _came(log, head, keys, asked)
     counts: list[pl.DataFrame] = []
     behind: list[pl.DataFrame] = []
@@ -63,7 +66,7 @@ def late_rows(
         counts.append(pairs.group_by(list(SCHEMA)[:-1]).agg(pl.len().cast(pl.Int64).alias("vectors")))
         behind.append(pairs.group_by("answer").agg(pl.col("log_sequence").unique().sort().alias("rows")))
     if not counts:
-        return pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema={"answer": pl.Int64, "rows": pl.List(pl.Int64)})
+        return nothing
     rows = pl.concat(counts).group_by(list(SCHEMA)[:-1]).agg(pl.col("vectors").sum())
     return rows.sort("log_sequence", "key"), pl.concat(behind)
 
@@ -106,7 +109,7 @@ def _came(log: ObservationLog, head: int, keys: list[str], asked: pl.DataFrame) 
 
 def _parts(asked: pl.DataFrame, came: pl.DataFrame, keys: list[str]) -> Iterator[pl.DataFrame]:
     """`asked` in parts that have about as many pairs with `came` as fit into memory."""
-    if not asked.height or not came.height:
+    if not came.height:
         return
     each = (
         asked.join(came.group_by(keys).len("pairs"), on=keys, how="left", maintain_order="left")["pairs"]
