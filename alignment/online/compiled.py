@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,38 @@ from alignment.plan import Asked, Sweep, plan_sweeps, table_of_bounds
 from alignment.sweeps import needs_values, question_arguments
 from alignment.views import FeatureView
 
-_NEWEST = Age(name="@newest", column=None, of="event_time")
+NEWEST = Age(name="@newest", column=None, of="event_time")
 """What `latest` over all columns picks: the row whose instants stand for windows and sequences."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsOf:
+    """Windows of one length and offset over one column.
+
+    Attributes:
+        target: Row of the counts and states.
+        features: The features, and the row in which each aggregate is found.
+    """
+
+    target: int
+    features: Sequence[tuple[Window, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class PicksOf:
+    """Features that use the same row.
+
+    Attributes:
+        target: First row of the picks.
+        length: How many rows: 1, or those of a sequence.
+        features: The features.
+        unbounded: Whether the row may be however old.
+    """
+
+    target: int
+    length: int
+    features: Sequence[Feature]
+    unbounded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +60,8 @@ class PlannedSweep:
 
     Attributes:
         sweep: The sweep.
-        asked: The features that it answers.
+        windows: The windows that it answers.
+        picks: The other features that it answers, `NEWEST` among them.
         counts: How many rows of picks, counts and aggregates it gives.
         arguments: The questions as the kernel takes them; bounds for one row.
         uneven: Which of `arguments` is the table of bounds that must be repeated for each row; -1 if it is empty.
@@ -38,7 +69,8 @@ class PlannedSweep:
     """
 
     sweep: Sweep
-    asked: Sequence[Asked]
+    windows: Sequence[WindowsOf]
+    picks: Sequence[PicksOf]
     counts: tuple[int, int, int]
     arguments: tuple[npt.NDArray[Any], ...]
     uneven: int
@@ -132,7 +164,7 @@ class CompiledView:
         zone = self.view.zone
         sweeps = []
         uneven = False
-        for sweep, asked in plan_sweeps([*self.features, _NEWEST], moment, zone):
+        for sweep, asked in plan_sweeps([*self.features, NEWEST], moment, zone):
             counts = sweep.number()
             bounds = table_of_bounds(sweep.questions, np.zeros(1, np.int32))
             kind = self.view.observations.schema[sweep.column] if sweep.column is not None else None
@@ -140,7 +172,7 @@ class CompiledView:
             uneven |= table >= 0
             arguments = question_arguments(sweep.questions, bounds)
             computes = kind is not None and needs_values(sweep, kind)
-            sweeps.append(PlannedSweep(sweep, asked, counts, arguments, table, computes))
+            sweeps.append(PlannedSweep(sweep, *_grouped(asked), counts, arguments, table, computes))
         limits = {}
         for feature in self.features:
             given = self.view.limits(feature) if isinstance(feature, Latest | Forecast) else (None, None, None)
@@ -165,6 +197,25 @@ class CompiledView:
         if feature.aggregate == "sum" and not kind.is_float():
             return pl.Int64()
         return pl.Float64()
+
+
+def _grouped(asked: Sequence[Asked]) -> tuple[list[WindowsOf], list[PicksOf]]:
+    """Features by the question that they share."""
+    by_question: dict[int, list[Asked]] = {}
+    for one in asked:
+        by_question.setdefault(id(one.question), []).append(one)
+    windows, picks = [], []
+    for sharing in by_question.values():
+        question = sharing[0].question
+        if question.kind == codes.WINDOW:
+            of = [(cast("Window", one.feature), question.aggregate_targets[one.aggregate]) for one in sharing]
+            windows.append(WindowsOf(question.target, of))
+            continue
+        many = question.kind in (codes.LAST_N, codes.GRID)
+        unbounded = question.low is None and question.kind != codes.GRID
+        length = question.parameter if many else 1
+        picks.append(PicksOf(question.target, length, [one.feature for one in sharing], unbounded))
+    return windows, picks
 
 
 EVERYWHERE = frozen(np.empty(0, np.uint8))

@@ -1,7 +1,7 @@
 """The kernel asked about a few entities at one instant.
 
 The same sweeps over the same rows as `engines.local`, without frames: what a join does once for millions of rows is done here once
-for a view, and what is left costs microseconds.
+for a view, and what is left costs microseconds. Lists in answers are shared between features; nobody may change them.
 """
 
 from __future__ import annotations
@@ -9,23 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from alignment import codes
 from alignment.errors import AggregateOverflowError
-from alignment.features import Age, Feature, Forecast, Latest, SequenceOf, Window
+from alignment.features import Age, Feature, SequenceOf, Window
 from alignment.layout import Ints
-from alignment.online.compiled import EVERYWHERE, NO_VALUES, UNKNOWN_CODES, CompiledView, Plan, PlannedSweep
+from alignment.online.compiled import (
+    EVERYWHERE,
+    NEWEST,
+    NO_VALUES,
+    UNKNOWN_CODES,
+    CompiledView,
+    PicksOf,
+    Plan,
+    PlannedSweep,
+    WindowsOf,
+)
 from alignment.online.store import RowStore
-from alignment.plan import Asked
 
 _STATE = {codes.NEVER: "missing", codes.PRESENT: "present", codes.PRESENT_NULL: "null", codes.WITHDRAWN: "retracted"}
+_EXACT = ("sum", "min", "max")
 
 
-@dataclass(slots=True)
-class Found:
+class Found(NamedTuple):
     """One feature for some entities.
 
     Attributes:
@@ -75,7 +85,8 @@ class Evaluation:
         self.plan: Plan = compiled.plan(t)
         self.too_deep: set[int] = set()
         """Places of entities whose answer may need rows that were trimmed."""
-        self._lists: list[_Lists] = []
+        self._present = ["present"] * len(numbers)
+        self._found: dict[str, Found] = {}
 
     def run(self) -> dict[str, Found]:
         """The features by name.
@@ -84,32 +95,26 @@ class Evaluation:
             AggregateOverflowError: If an integer sum does not fit in 64 bits.
         """
         n = len(self.numbers)
-        tasks = np.empty((n, 3), np.int64)
+        tasks = _tasks(n).copy()
         tasks[:, 0] = self.numbers
-        tasks[:, 0] *= 2
-        tasks[:, 1] = range(n)
-        tasks[:, 2] = range(1, n + 1)
-        moments = np.full(n, self.t, np.int64)
+        tasks[:, 0] *= 2  # see `Regions`
+        moments = np.empty(n, np.int64)
+        moments.fill(self.t)
         answers = [(planned, self._sweep(planned, tasks, moments)) for planned in self.plan.sweeps]
-        newest = self._newest(answers)
-        events, arrivals = self._instants(newest)
-        found: dict[str, Found] = {}
         for planned, lists in answers:
-            for asked in planned.asked:
-                feature = asked.feature
-                if isinstance(feature, Window):
-                    values, status = self._window(feature, asked, lists)
-                    found[feature.name] = Found(values, status, events, arrivals)
-                elif isinstance(feature, SequenceOf):
-                    values, status = self._sequence(feature, asked, lists)
-                    found[feature.name] = Found(values, status, events, arrivals)
-                else:
-                    picks = lists.picks[asked.question.target]
-                    own = (events, arrivals) if picks is newest else self._instants(picks)
-                    found[feature.name] = self._pick(feature, picks, own)
+            for group in planned.picks:
+                if group.length == 1:
+                    self._read_picks(group, lists.picks[group.target])
+        newest = self._found.pop(NEWEST.name)
+        for planned, lists in answers:
+            for windows in planned.windows:
+                self._read_windows(windows, lists, newest)
+            for group in planned.picks:
+                if group.length > 1 or isinstance(group.features[0], SequenceOf):
+                    self._read_sequences(group, lists, newest)
         if self.store.marks:
             self._look_for_marks(answers)
-        return found
+        return self._found
 
     def _sweep(self, planned: PlannedSweep, tasks: Ints, moments: Ints) -> _Lists:
         from alignment import kernels
@@ -123,8 +128,10 @@ class Evaluation:
                 values = column.computable
                 integers = values.dtype == np.int64
         picks, counts, aggregates = planned.counts
+        rows = np.empty((picks, n), np.int32)
+        rows.fill(codes.MISSING)
         found = (
-            np.full((picks, n), codes.MISSING, np.int32),
+            rows,
             np.zeros((counts, n), np.int32),
             np.zeros((counts, n), np.uint8),
             np.empty((aggregates, n), values.dtype),
@@ -146,120 +153,137 @@ class Evaluation:
             )
         return _Lists(*cast("Any", (array.tolist() for array in found)))
 
-    @staticmethod
-    def _newest(answers: list[tuple[PlannedSweep, _Lists]]) -> list[int]:
-        for planned, lists in answers:
-            for asked in planned.asked:
-                if asked.feature.name == "@newest":
-                    return lists.picks[asked.question.target]
-        return []
+    # ------------------------------------------------------------------------------------------------------------ picks
 
-    def _instants(self, picks: list[int]) -> tuple[list[int | None], list[int | None]]:
-        event, arrival = self.store.event.at, self.store.arrival.at
-        if min(picks, default=0) >= 0:
-            return [event[row] for row in picks], [arrival[row] for row in picks]
-        return (
-            [event[row] if row >= 0 else None for row in picks],
-            [arrival[row] if row >= 0 else None for row in picks],
-        )
+    def _read_picks(self, group: PicksOf, picks: list[int]) -> None:
+        if isinstance(group.features[0], SequenceOf):
+            return
+        store = self.store
+        event, arrival = store.event.at, store.arrival.at
+        there = min(picks, default=0) >= 0
+        events: list[int | None]
+        arrivals: list[int | None]
+        if there:
+            events, arrivals, status = [event[row] for row in picks], [arrival[row] for row in picks], self._present
+        else:
+            events = [event[row] if row >= 0 else None for row in picks]
+            arrivals = [arrival[row] if row >= 0 else None for row in picks]
+            status = [UNKNOWN_CODES[row] if row < 0 else "present" for row in picks]
+        for feature in group.features:
+            if isinstance(feature, Age):
+                ages = self._ages(feature, picks, events, arrivals)
+                self._found[feature.name] = Found(ages, status, events, arrivals)
+            else:
+                values, said = self._values(feature, picks, status)
+                self._found[feature.name] = Found(values, said, events, arrivals)
 
-    def _pick(self, feature: Feature, picks: list[int], own: tuple[list[int | None], list[int | None]]) -> Found:
-        if isinstance(feature, Age):
-            instants = own[0] if feature.of == "event_time" else own[1]
-            if feature.of == "issue_time":
-                instants = [self.store.issue.at[row] if row >= 0 else None for row in picks]
-            ages = [None if at is None else timedelta(microseconds=self.t - at) for at in instants]
-            return Found(ages, ["present" if row >= 0 else UNKNOWN_CODES[row] for row in picks], *own)
-        limits = self.plan.limits.get(feature.name) if isinstance(feature, Latest | Forecast) else None
+    def _ages(
+        self, feature: Age, picks: list[int], events: list[int | None], arrivals: list[int | None]
+    ) -> list[timedelta | None]:
+        if feature is NEWEST:
+            return []
+        if feature.of == "issue_time":
+            issue = self.store.issue.at
+            return [timedelta(microseconds=self.t - issue[row]) if row >= 0 else None for row in picks]
+        instants = events if feature.of == "event_time" else arrivals
+        return [None if at is None else timedelta(microseconds=self.t - at) for at in instants]
+
+    def _values(self, feature: Feature, picks: list[int], status: list[str]) -> tuple[list[Any], list[str]]:
+        limits = self.plan.limits.get(feature.name)
         if limits is not None:
-            picks = self._expire(limits, picks)
-        name = str(feature.column)
+            picks, status = self._expire(limits, picks, status)
+        name = cast("str", feature.column)
         values = self.store.columns[name].of(picks)
-        status = [
-            "present" if value is not None else UNKNOWN_CODES.get(row, "null")
-            for row, value in zip(picks, values, strict=True)
-        ]
+        if None in values:
+            status = [
+                "null" if value is None and said == "present" else said
+                for value, said in zip(values, status, strict=True)
+            ]
         since = self.since.get(name)
         if since is not None:
             order = self.store.order.at
             status = [
                 "missing" if row >= 0 and order[row] < since else said for row, said in zip(picks, status, strict=True)
             ]
-        return Found(values, status, *own)
+        return values, status
 
-    def _expire(self, limits: tuple[int | None, int | None, int | None], picks: list[int]) -> list[int]:
+    def _expire(
+        self, limits: tuple[int | None, int | None, int | None], picks: list[int], status: list[str]
+    ) -> tuple[list[int], list[str]]:
         """Strike out picked rows that are older than a limit allows (R7)."""
         for limit, column in zip(limits, (self.store.event, self.store.arrival, self.store.issue), strict=True):
             if limit is not None:
                 at, floor = column.at, self.t + limit
                 picks = [codes.EXPIRED if row >= 0 and at[row] < floor else row for row in picks]
-        return picks
+        if codes.EXPIRED in picks:
+            status = ["expired" if row == codes.EXPIRED else said for row, said in zip(picks, status, strict=True)]
+        return picks, status
 
-    def _sequence(self, feature: SequenceOf, asked: Asked, lists: _Lists) -> tuple[list[Any], list[str]]:
-        first = asked.question.target
-        slots = lists.picks[first : first + feature.length]
-        column = self.store.columns[str(feature.column)]
-        per_slot = [column.of(rows) for rows in slots]
-        values = [list(items) for items in zip(*per_slot, strict=True)]
+    def _read_sequences(self, group: PicksOf, lists: _Lists, newest: Found) -> None:
+        slots = lists.picks[group.target : group.target + group.length]
         last = slots[-1]
-        status = [
-            "present" if any(row >= 0 for row in rows) else UNKNOWN_CODES[last[i]]
-            for i, rows in enumerate(zip(*slots, strict=True))
-        ]
-        return values, status
+        there = [any(row >= 0 for row in rows) for rows in zip(*slots, strict=True)]
+        status = ["present" if found else UNKNOWN_CODES[row] for found, row in zip(there, last, strict=True)]
+        for feature in group.features:
+            of = self.store.columns[cast("str", feature.column)].of
+            values = [list(items) for items in zip(*(of(rows) for rows in slots), strict=True)]
+            self._found[feature.name] = Found(values, status, newest.events, newest.arrivals)
 
-    def _window(self, feature: Window, asked: Asked, lists: _Lists) -> tuple[list[Any], list[str]]:
-        question = asked.question
-        values = self._aggregate(
-            feature, question.aggregate_targets[asked.aggregate], lists.counts[question.target], lists
-        )
-        status = [
-            "null" if value is None and state == codes.PRESENT else _STATE[state]
-            for value, state in zip(values, lists.states[question.target], strict=True)
-        ]
-        return values, status
+    # ---------------------------------------------------------------------------------------------------------- windows
+
+    def _read_windows(self, group: WindowsOf, lists: _Lists, newest: Found) -> None:
+        states = lists.states[group.target]
+        plain = states.count(codes.PRESENT) == len(states)
+        status = self._present if plain else [_STATE[state] for state in states]
+        for feature, target in group.features:
+            values = self._aggregate(feature, target, lists.counts[group.target], lists)
+            said = status
+            if None in values:
+                said = [
+                    "null" if value is None and word == "present" else word
+                    for value, word in zip(values, status, strict=True)
+                ]
+            self._found[feature.name] = Found(values, said, newest.events, newest.arrivals)
 
     def _aggregate(self, feature: Window, target: int, counts: list[int], lists: _Lists) -> list[Any]:
-        if feature.aggregate == "count":
+        aggregate = feature.aggregate
+        if aggregate == "count":
             return counts
-        if feature.aggregate in ("first", "last"):
+        if aggregate in ("first", "last"):
             picks = lists.picks[target]
-            values = self.store.columns[str(feature.column)].of(picks)
+            values = self.store.columns[cast("str", feature.column)].of(picks)
             if codes.NAN in picks:
                 values = [float("nan") if row == codes.NAN else value for row, value in zip(picks, values, strict=True)]
             return values
-        exact = feature.aggregate in ("sum", "min", "max")
-        raw = (lists.exact if exact else lists.real)[target]
+        raw: list[Any] = (lists.exact if aggregate in _EXACT else lists.real)[target]
         known = lists.known[target]
-        if feature.column in self.compiled.booleans and feature.aggregate != "sum" and exact:
+        if aggregate in ("min", "max") and feature.column in self.compiled.booleans:
             raw = [bool(value) for value in raw]
-        return raw if all(known) else [value if there else None for value, there in zip(raw, known, strict=True)]
+        return [value if there else None for value, there in zip(raw, known, strict=True)] if 0 in known else raw
 
     # ------------------------------------------------------------------------------------------------------ trimmed rows
 
     def _look_for_marks(self, answers: list[tuple[PlannedSweep, _Lists]]) -> None:
         """Note entities of which rows were trimmed that an unbounded feature would have gone on to."""
-        trimmed = [
-            (place, mark)
-            for place, number in enumerate(self.numbers)
-            if (mark := self.store.marks.get(number)) is not None
-        ]
+        marks = self.store.marks
+        trimmed = [(place, marks[number]) for place, number in enumerate(self.numbers) if number in marks]
         if not trimmed:
             return
         event = self.store.event.at
         for planned, lists in answers:
-            for asked in planned.asked:
-                for rows in _unbounded_picks(asked, lists):
-                    for place, mark in trimmed:
-                        row = rows[place]
-                        if row < 0 or event[row] < mark:
-                            self.too_deep.add(place)
+            for group in planned.picks:
+                if not group.unbounded:
+                    continue
+                for rows in lists.picks[group.target : group.target + group.length]:
+                    self.too_deep.update(
+                        place for place, mark in trimmed if rows[place] < 0 or event[rows[place]] < mark
+                    )
 
 
-def _unbounded_picks(asked: Asked, lists: _Lists) -> list[list[int]]:
-    """The picks of a feature that may use an event however old."""
-    question = asked.question
-    if question.low is not None or question.kind not in (codes.PICK, codes.LAST_N):
-        return []
-    count = question.parameter if question.kind == codes.LAST_N else 1
-    return lists.picks[question.target : question.target + count]
+@lru_cache(maxsize=256)
+def _tasks(n: int) -> Ints:
+    """Tasks of one question each, entities left open."""
+    tasks = np.empty((n, 3), np.int64)
+    tasks[:, 1] = range(n)
+    tasks[:, 2] = range(1, n + 1)
+    return tasks

@@ -338,11 +338,11 @@ class FeatureServer:
         self.from_log += len(places)
         deeper = self._from_log(compiled, [keys[place] for place in places], t, positions)
         for name, whole in found.items():
-            for part in ("values", "status", "events", "arrivals"):
-                merged = list(getattr(whole, part))
-                for place, value in zip(places, getattr(deeper[name], part), strict=True):
-                    merged[place] = value
-                setattr(whole, part, merged)
+            merged = Found(*(list(part) for part in whole))
+            for part, deep in zip(merged, deeper[name], strict=True):
+                for place, value in zip(places, deep, strict=True):
+                    part[place] = value
+            found[name] = merged
         for place in places:
             with self._past:
                 position = positions[compiled.provider]
