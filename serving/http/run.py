@@ -113,7 +113,7 @@ class Worker:
         Raises:
             Exception: What the views file is refused for.
         """
-        loading = asyncio.create_task(asyncio.to_thread(self._load), name="load")
+        loading = asyncio.create_task(asyncio.to_thread(self.load), name="load")
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")
         await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
         if self._stopping.is_set() and not loading.done():
@@ -132,7 +132,10 @@ class Worker:
             following.result()
         following.cancel()
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Read the definitions and the logs, unless that is done."""
+        if self.app.metrics is not None:
+            return
         held = self.definitions.load(self._settings.views)
         features = sorted(held.server.features)
         mark = blake2b("\n".join(features).encode(), digest_size=8).hexdigest()

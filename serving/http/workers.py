@@ -105,7 +105,13 @@ class _Supervisor:
             raise WorkersError("the workers end as soon as they are started", "look at their lines above.")
         self._starts.append(now)
         listening = self._listening.fileno()
-        order = {"settings": self._settings, "folder": str(self._folder), "worker": number, "socket": listening}
+        order = {
+            "settings": self._settings,
+            "folder": str(self._folder),
+            "worker": number,
+            "socket": listening,
+            "replaces": number in self._workers,
+        }
         process = subprocess.Popen(  # noqa: S603 - this interpreter, with code of ours
             [sys.executable, "-c", _CODE],
             stdin=subprocess.PIPE,
@@ -144,12 +150,21 @@ class _Supervisor:
 
 
 class _Order(msgspec.Struct):
-    """What a worker is told."""
+    """What a worker is told.
+
+    Attributes:
+        settings: How to serve.
+        folder: What the workers share.
+        worker: Which it is.
+        socket: The descriptor of the socket to accept from.
+        replaces: Whether others answer already: it then loads before it accepts, and they are asked until then.
+    """
 
     settings: HttpSettings
     folder: str
     worker: int
     socket: int
+    replaces: bool
 
 
 def work() -> None:
@@ -160,6 +175,8 @@ def work() -> None:
     listening = socket.socket(fileno=order.socket)
     try:
         worker = Worker(order.settings, listening, Path(order.folder), worker=order.worker)
+        if order.replaces:
+            worker.load()
         run_worker(worker, ready=lambda: told_ready(worker))
     except (ServingError, AlignmentError, IngestionError, OSError) as error:
         logger("serve").error("cannot serve", worker=order.worker, error=str(error).splitlines()[0])
