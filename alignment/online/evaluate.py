@@ -221,12 +221,11 @@ class Evaluation:
 
     def _read_sequences(self, group: PicksOf, lists: _Lists, newest: Found) -> None:
         slots = lists.picks[group.target : group.target + group.length]
-        last = slots[-1]
-        there = [any(row >= 0 for row in rows) for rows in zip(*slots, strict=True)]
-        status = ["present" if found else UNKNOWN_CODES[row] for found, row in zip(there, last, strict=True)]
+        by_entity = list(zip(*slots, strict=True))
+        status = ["present" if max(rows) >= 0 else UNKNOWN_CODES[rows[-1]] for rows in by_entity]
         for feature in group.features:
             of = self.store.columns[cast("str", feature.column)].of
-            values = [list(items) for items in zip(*(of(rows) for rows in slots), strict=True)]
+            values = [of(rows) for rows in by_entity]
             self._found[feature.name] = Found(values, status, newest.events, newest.arrivals)
 
     # ---------------------------------------------------------------------------------------------------------- windows
