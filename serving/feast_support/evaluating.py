@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
 
 import polars as pl
 
 import alignment as al
+from serving.errors import OptionError
+from serving.feast_support.translated import DELAY
 
 if TYPE_CHECKING:
     from ingestion import ObservationLog
@@ -28,7 +31,8 @@ def evaluate(views: Iterable[Translated], asked: Asked, *, engine: str) -> list[
         engine: Which engine computes.
 
     Raises:
-        AlignmentError: If rows or keys cannot be used.
+        OptionError: If it is unknown when a row arrived.
+        AlignmentError: If rows or keys cannot be used otherwise.
         FeastEntityDFMissingColumnsError: If the entity frame lacks a join key.
     """
     positions: dict[str, int] = {}
@@ -36,11 +40,31 @@ def evaluate(views: Iterable[Translated], asked: Asked, *, engine: str) -> list[
     for item in views:
         log = cast("ObservationLog | None", item.view.observations.source)
         position = None if log is None else positions.setdefault(log.address, log.position())
-        answers = al.point_in_time_join(
-            _spine(item, asked), item.view, engine=engine, prediction_time=_T, positions=position
-        )
+        with arrivals_known(item.view.name):
+            answers = al.point_in_time_join(
+                _spine(item, asked), item.view, engine=engine, prediction_time=_T, positions=position
+            )
         found.append([answers[item.view.column_name(feature)] for feature in item.view.features])
     return found
+
+
+@contextmanager
+def arrivals_known(whose: str) -> Iterator[None]:
+    """Say in Feast's words that rows do not say when they arrived.
+
+    Args:
+        whose: The view or source that they are of.
+
+    Raises:
+        OptionError: If an arrival is null, and there is no delay rule (R13).
+    """
+    try:
+        yield
+    except al.UnknownArrivalError as error:
+        raise OptionError(
+            f"{whose!r}: when some rows arrived is unknown, since their created timestamp is null",
+            f'say how late they were: tags={{"{DELAY}": "45m"}}; or drop them.',
+        ) from error
 
 
 def _spine(item: Translated, asked: Asked) -> pl.DataFrame:

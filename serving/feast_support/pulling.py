@@ -16,6 +16,7 @@ import pyarrow as pa
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 import alignment as al
+from serving.feast_support.evaluating import arrivals_known
 from serving.feast_support.reading import INSTANT, Table, arrow_table, instant, open_table
 from serving.feast_support.translated import Range, Rules, observations
 
@@ -154,7 +155,8 @@ def _current(
     view = al.FeatureView("pulled", None, rows, [al.latest(name) for name in values])
     spine = entities.drop_nulls() if join_keys else pl.DataFrame({_T: [end]})
     spine = spine.with_columns(pl.lit(end, INSTANT).alias(_T))
-    answers = al.point_in_time_join(spine, view, engine=rules.engine, prediction_time=_T, status=True)
+    with arrivals_known(table.source.name):
+        answers = al.point_in_time_join(spine, view, engine=rules.engine, prediction_time=_T, status=True)
     known = answers.filter(pl.col(f"pulled__{table.event}__status").is_in(["present", "null"]))
     return known.select(pl.col(name) if name in join_keys else pl.col(f"pulled__{name}").alias(name) for name in names)
 
