@@ -30,6 +30,7 @@ from serving import (
     cli_dataset,
     cli_ingest,
     cli_leakage,
+    cli_lineage,
     cli_log,
     cli_quarantine,
     cli_quickstart,
@@ -71,6 +72,8 @@ app.command("status")(cli_status.status)
 app.command("backfill")(cli_backfill.backfill)
 app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
+app.command("lineage")(cli_lineage.lineage)
+app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)
 app.add_typer(cli_world.app, name="world")
 app.command("quickstart")(cli_quickstart.quickstart)

@@ -61,6 +61,12 @@ def build(
     spine: Spine = None,
     as_of: AsOf = None,
     engine: Annotated[str, typer.Option(help="local or duckdb.")] = "local",
+    service: Annotated[str | None, typer.Option(help="Give the features of this service, after its fallbacks.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Of the service: the rows at which this variant would have been chosen.")
+    ] = None,
+    all_rows: Annotated[bool, typer.Option("--all-rows", help="Of the variant: all rows of the spine.")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Add columns that say which fallback answered.")] = False,
     providers: Annotated[
         Path | None, typer.Option(help="File that declares providers: hold the features against their contracts.")
     ] = None,
@@ -70,7 +76,15 @@ def build(
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
     dataset = al.build_dataset(
-        spine_of(declared, spine), declared.views, label=declared.label, as_of=moment, engine=engine
+        spine_of(declared, spine),
+        declared.views,
+        label=declared.label,
+        as_of=moment,
+        engine=engine,
+        service=None if service is None else declared.service(service),
+        variant=variant,
+        rows="all" if all_rows else "chosen",
+        sources=sources,
     )
     manifest = dataset.write(out)
     reports = {} if providers is None else held_against(providers, declared, dataset.frame)

@@ -45,6 +45,18 @@ class Declarations:
     spine: Any | None
     services: list[al.FeatureService] = field(default_factory=list)
 
+    def service(self, name: str) -> al.FeatureService:
+        """The service of that name.
+
+        Raises:
+            DeclarationError: If there is none.
+        """
+        for service in self.services:
+            if service.name == name:
+                return service
+        names = ", ".join(repr(service.name) for service in self.services) or "none"
+        raise DeclarationError(str(self.path), f"it declares no service {name!r}", f"its services are {names}")
+
 
 def read_declarations(path: Path) -> Declarations:
     """Run a views file and take its declarations.

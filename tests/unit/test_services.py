@@ -146,8 +146,11 @@ def test_a_service_gives_its_features_in_its_order_and_no_others():
 
 
 def test_as_of_hides_heartbeats_too():
-    # At 12:10 the row of 12:05 is not known as of 11:00: the last heartbeat is that of 10:35.
-    assert told(power(), "12:10", as_of=at("11:00")) == [(0.0, "constant")]
+    # At 12:10 the row of 12:05 is not known as of 11:20: the last heartbeat is that of 10:35.
+    service = power(variants=VARIANTS)
+    assert chosen(service, "full", "12:10") == ["12:10"]
+    assert chosen(service, "full", "12:10", as_of=at("11:20")) == []
+    assert chosen(service, "no_satellite", "12:10", as_of=at("11:20")) == ["12:10"]
 
 
 def test_an_empty_poll_is_a_heartbeat_and_counts_from_its_position_on():
