@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-import serving.lineage
 from ingestion import create_log, open_log
 from serving.cli import run
 from serving.declarations import read_declarations
 from serving.lineage import Lineage, find_uses
+from serving.online import FeatureServer, OnlineSettings, read_service
+from serving.served import ServedLog
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 VIEWS = """
@@ -121,18 +122,27 @@ def test_without_views_files_the_logs_tell_of_data_sets(place):
     assert (gone.uses, gone.unread) == ((), (str(place / "sets/full/manifest.json"),))
 
 
-def test_what_was_served_is_dated_and_features_that_no_file_declares_are_named(place, monkeypatch):
+def test_what_was_served_is_dated_and_features_that_no_file_declares_are_named(place):
     declared = read_declarations(Path("views.py"))
-    tables = [serving.lineage.DeclaredView.of(view) for view in declared.views]
-    monkeypatch.setattr(serving.lineage, "_served", lambda *_: ({"sky__ghi": NOON, "dwd__ghi": NOON}, tables))
+    then = NOON + timedelta(minutes=5)
+    server = FeatureServer(declared.views, settings=OnlineSettings(clock_allowance="0s"), clock=lambda: then)
+    server.catch_up()
+    with ServedLog("logs", declared.views, clock=lambda: then) as served:
+        server.on_answer.append(served.offer)
+        read_service(server, declared.services[0], {"site": ["a"]})  # takes sky__ghi, dwd__ghi and dwd__cloud_mean_1h
+    server.close()
     found = look("satellite")
     assert {use.name: use.last_served for use in found.uses if use.what in ("feature", "variant")} == {
-        "sky__ghi": NOON,
+        "sky__ghi": then,
         "sky__clear": None,
-        "power/full": NOON,
+        "power/full": then,
     }
-    alone = find_uses("satellite", root="logs")
-    assert uses(alone, "served") == [("served", "sky__ghi")]
+    assert uses(found, "served") == []
+    assert uses(find_uses("satellite", root="logs")) == [
+        ("data set", "dwd"),
+        ("data set", "full"),
+        ("served", "sky__ghi"),
+    ]
 
 
 def test_the_command_says_no_where_nobody_uses_it(place, capsys):
