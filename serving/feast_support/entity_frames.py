@@ -96,7 +96,7 @@ def query_entities(query: str, sources: Sequence[DataSource], repo_path: str | P
             if re.search(rf"(?<!\w){re.escape(source.name)}(?!\w)", query):
                 connection.register(source.name, scan(source, repo_path).collect().to_arrow())
         try:
-            table = connection.execute(query).to_arrow_table()
+            table = connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
             raise OptionError(
                 f"the SQL of the entity frame failed: {error}",
