@@ -11,8 +11,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
+import polars as pl
 import typer
 
+from ingestion import create_log
+from ingestion.sources.simulated import FEEDS, SimulatedWorld
 from ingestion.sources.world_feeds import (
     PORT,
     PROVIDERS,
@@ -33,7 +36,10 @@ from serving.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     from types import FrameType
 
-app = typer.Typer(help="The simulated world, served as live feeds: serve, providers, outage.", no_args_is_help=True)
+app = typer.Typer(
+    help="The simulated world, served as live feeds or written to logs: serve, providers, outage, write.",
+    no_args_is_help=True,
+)
 FASTEST = 3_600.0
 
 Port = Annotated[int, typer.Option(help="Port on the loopback; 0 takes a free one.", min=0, max=65_535)]
@@ -138,6 +144,32 @@ def providers(
     except ImportError as error:
         raise MissingExtraError("pyyaml", "ingest", "the declaration") from error
     typer.echo(yaml.safe_dump(declared, sort_keys=False, allow_unicode=True, width=120), nl=False)
+
+
+@app.command()
+def write(
+    root: Annotated[str, typer.Argument(help="Folder of the logs.")],
+    days: Annotated[int, typer.Option(help="How many days back the world begins.", min=1, max=400)] = 7,
+    seed: Annotated[int, typer.Option(help="Another seed is another world.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Write what has arrived of a simulated world by now into logs, without serving it; again later, what has come since."""
+    now = datetime.now(UTC)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    world = SimulatedWorld(seed=seed, start=midnight - timedelta(days=days), days=days + 1)
+    rows = []
+    for feed in FEEDS:
+        log = create_log(root, feed.provider, entities=["site"], exist_ok=True)
+        known = log.observed_through() or world.start
+        arrived = world.observations(feed.provider).filter(
+            pl.col("arrival_time").is_between(known, now, closed="right")
+        )
+        report = log.append(arrived)
+        rows.append({"provider": feed.provider, "rows": report.rows, "position": report.position})
+    if as_json:
+        render.as_json(rows)
+        return
+    render.table(rows)
 
 
 @app.command()
