@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.online_stores.online_store import OnlineStore
@@ -23,15 +23,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import StrictStr
 
 from serving.errors import OptionError
-from serving.feast_support.declared import is_declared, is_followed
+from serving.feast_support.declared import is_followed
 from serving.feast_support.online_views import OnlineViews
-from serving.feast_support.plain_logs import PlainLogs, Row
+from serving.feast_support.plain_logs import PlainLogs, Row, not_in
 from serving.feast_support.types import decoded, encoder, is_opaque
 from serving.online import Answer, AnsweredColumn, OnlineSettings
 
 if TYPE_CHECKING:
     from feast import Entity, FeatureView
     from feast.repo_config import RepoConfig
+
+    from serving.feast_support.sources import LogSource
 
 _STATUS = {
     "present": FieldStatus.PRESENT,
@@ -77,18 +79,19 @@ class AvailabilityOnlineStore(OnlineStore):
     ) -> None:
         """Append rows to the log of a plain view; what the log has already is left out.
 
-        Of a view over a provider's log nothing is written: its rows are there already.
+        Of a view over a provider's log nothing is written: what is materialized is there already.
 
         Raises:
-            OptionError: If the view was declared with us: its features are no columns of rows.
+            OptionError: If rows for a view over a provider's log are not in that log.
         """
-        if is_declared(table) and data:
-            raise OptionError(
-                f"view {table.name!r} is evaluated from the log of provider {table.tags.get('asknown.provider')!r}",
-                "append observations to that log: ingestion.open_log(root, provider).append(frame).",
-            )
         if not is_followed(table):
             self._parts(config)[0].write(table, data)
+        elif data and (unknown := not_in(cast("LogSource", table.batch_source).open(config.repo_path), data)):
+            raise OptionError(
+                f"view {table.name!r} is read from the log of provider {cast('LogSource', table.batch_source).provider!r}, "
+                f"which has not {unknown} of {len(data)} rows",
+                "append them there: store.push(..., to=PushMode.OFFLINE), or log.append(frame).",
+            )
         if progress is not None:
             progress(len(data))
 

@@ -152,6 +152,16 @@ def latest_view(view: FeatureView, log: ObservationLog) -> al.FeatureView:
     return al.FeatureView(view.name, None, log, features, max_event_age=view.ttl or None)
 
 
+def not_in(log: ObservationLog, rows: Sequence[Row]) -> int:
+    """How many rows have an event and arrival that no row of a provider's log has: they were not materialized from it."""
+    times = pl.DataFrame(
+        [_instants("event_time", (row[2] for row in rows)), _instants("arrival_time", (row[3] for row in rows))]
+    )
+    low, high = times.select(pl.col("event_time").min(), pl.col("event_time").max().alias("high")).row(0)
+    there = log.scan(event_from=low, event_until=high, columns=[]).select(times.columns).unique()
+    return times.lazy().join(there, on=times.columns, how="anti").collect().height
+
+
 def _coded(name: str) -> str:
     """A name as a folder: as it is, or with what may not stand in one spelt out."""
     if name[:1].isalnum() and not _ODD.search(name):

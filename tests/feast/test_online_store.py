@@ -11,6 +11,7 @@ import pytest
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast import types as feast_types
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast_repos import OURS_OFFLINE, ago, online, pushed, station, store, weather
 
 import alignment as al
@@ -322,13 +323,14 @@ def test_a_plain_view_over_a_log_serves_its_columns_without_being_materialized(
     }
 
 
-def test_rows_cannot_be_written_to_a_view_of_ours(declared: tuple[FeatureStore, Any]) -> None:
-    view = declared[0].get_feature_view("wind")
-    provider = declared[0]._get_provider()
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-
-    with pytest.raises(OptionError, match="evaluated from the log of provider 'masts'"):
-        provider.online_write_batch(declared[0].config, view, [(EntityKey(), {}, ago(1), None)], None)
+def test_rows_that_are_not_in_the_log_cannot_be_written_beside_it(declared: tuple[FeatureStore, Any]) -> None:
+    feast, log = declared
+    view = feast.get_feature_view("wind")
+    write = feast._get_provider().online_write_batch
+    there = [(EntityKey(), {}, *row) for row in log.scan().select("event_time", "arrival_time").collect().rows()]
+    write(feast.config, view, there, None)
+    with pytest.raises(OptionError, match="is read from the log of provider 'masts', which has not 1 of 5 rows"):
+        write(feast.config, view, [*there, (EntityKey(), {}, ago(0.5), ago(0.4))], None)
 
 
 def test_neither_teardown_nor_removal_touches_a_providers_log(declared: tuple[FeatureStore, Any]) -> None:
