@@ -15,4 +15,5 @@ CASES = (
     "push_http_single",
     "nats_consume",
     "mqtt_consume",
+    "serve_http",
 )
