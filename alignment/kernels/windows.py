@@ -12,6 +12,10 @@ from alignment.jit import inner
 from alignment.kernels.sorting import merge_sort
 
 HOUR_US = 3_600_000_000.0
+_ROUNDS = 64
+"""After so many rounds without an end selecting is given up for sorting."""
+_SELECTED = 2
+"""Up to so many quantiles of one window are selected one by one; for more its values are sorted."""
 
 
 @inner
@@ -44,6 +48,81 @@ def _quantile(values: Any, n: int, share: float) -> float:
 
 
 @inner
+def _split(values: Any, low: int, high: int, pivot: Any) -> Any:
+    """Bring what is less than `pivot` before what is greater: (last place of the first part, first place of the second)."""
+    i, j = low, high
+    while i <= j:
+        while values[i] < pivot:
+            i += 1
+        while values[j] > pivot:
+            j -= 1
+        if i <= j:
+            values[i], values[j] = values[j], values[i]
+            i += 1
+            j -= 1
+    return j, i
+
+
+@inner
+def _select(values: Any, n: int, place: int) -> bool:
+    """Bring the value that sorting would bring to `place` there, none greater before it and none less after; False to give up."""
+    low, high = 0, n - 1
+    rounds = 0
+    while low < high:
+        rounds += 1
+        if rounds > _ROUNDS:
+            return False
+        a, b, c = values[low], values[(low + high) >> 1], values[high]
+        pivot = max(min(a, b), min(max(a, b), c))
+        j, i = _split(values, low, high, pivot)
+        if place <= j:
+            high = j
+        elif place >= i:
+            low = i
+        else:
+            return True
+    return True
+
+
+@inner
+def _as_sorted(values: Any, n: int, place: int, column: Any, state: Any) -> Any:
+    """The value at `place`, of zeros of two signs the one that a stable sort has there."""
+    x = values[place]
+    if x != 0:
+        return x
+    before = place
+    for i in range(n):
+        before -= values[i] < 0
+    for i in range(len(column)):
+        if state[i] == PRESENT and column[i] == 0:
+            if before == 0:
+                return column[i]
+            before -= 1
+    return x
+
+
+@inner
+def _selected_quantile(values: Any, n: int, share: float, column: Any, state: Any) -> Any:
+    """The quantile of unsorted values, which are brought out of order; NaN to give up (there is none among them)."""
+    place = (n - 1) * share
+    i = math.floor(place)
+    if not _select(values, n, i):
+        return np.nan
+    pair = np.empty(2, values.dtype)
+    pair[0] = _as_sorted(values, n, i, column, state)
+    part = place - math.floor(place)
+    if part == 0.0:
+        return float(pair[0])
+    least = i + 1
+    for j in range(i + 2, n):
+        if values[j] < values[least]:
+            least = j
+    values[i + 1], values[least] = values[least], values[i + 1]
+    pair[1] = _as_sorted(values, n, i + 1, column, state)
+    return _quantile(pair, 2, part)
+
+
+@inner
 def _slope(buffer: Any, moments: Any, n: int) -> float:
     """Least squares slope per hour; NaN where it has none (told apart from a NaN among the values by the caller)."""
     x_sum, y_sum = 0.0, 0.0
@@ -57,6 +136,14 @@ def _slope(buffer: Any, moments: Any, n: int) -> float:
         xy += x * (float(buffer[i]) - y_mean)
         xx += x * x
     return xy / xx
+
+
+@inner
+def _count_quantiles(kinds: Any, low: int, high: int) -> int:
+    found = 0
+    for k in range(low, high):
+        found += kinds[k] == QUANTILE
+    return found
 
 
 @inner
@@ -132,6 +219,7 @@ def aggregate_window(
         whole = column.dtype.type(total)
     squares = -1.0
     sorted_yet = False
+    quantiles = -1
     ordered = column[:0]
     for k in range(low, high):
         kind = kinds[k]
@@ -161,6 +249,15 @@ def aggregate_window(
             if nan:
                 real[target, out] = np.nan
                 continue
+            if quantiles == -1:
+                quantiles = _count_quantiles(kinds, low, high)
+            if quantiles <= _SELECTED and not sorted_yet:
+                ordered = np.empty(n, column.dtype)
+                _present(column, state, ordered)
+                chosen = _selected_quantile(ordered, n, shares[k], column, state)
+                if chosen == chosen:
+                    real[target, out] = chosen
+                    continue
             if not sorted_yet:
                 ordered = np.empty(n, column.dtype)
                 _present(column, state, ordered)
