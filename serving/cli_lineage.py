@@ -77,13 +77,19 @@ def _show(found: Lineage) -> None:
                 "what": use.what,
                 "name": Path(use.where).name if use.what == "data set" else use.name,
                 "how": use.how,
-                "where": use.where,
+                "where": _short(use.where),
                 "last served": use.last_served or ("never" if use.what == "feature" else None),
             }
             for use in found.uses
         ],
         title=f"{found.asked} ({', '.join(found.is_a)})",
     )
+
+
+def _short(where: str) -> str:
+    """A path as one would type it here."""
+    path = Path(where)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else where
 
 
 def resolve(
