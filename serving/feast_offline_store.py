@@ -46,12 +46,16 @@ class AvailabilityOfflineStoreConfig(FeastConfigBaseModel):
         arrival: Whether a row counts only once it had arrived (`created_timestamp_column`). `false` is Feast's own meaning:
             events alone decide, and what was created last breaks ties. What was declared with `alignment` counts by arrival in
             any case.
+        unknown_arrival: What becomes of a view whose source has neither a `created_timestamp_column` nor the tag `asknown.delay`:
+            its rows count from their `event`, with a warning (Feast's own cut-off leaves such views as they are), or it is
+            an `error`. A null in the column is an error in any case.
         engine: What evaluates: `local` or `duckdb`.
         on_tie: What becomes of different rows of one entity, event and arrival: the `last` in the file wins, or an `error`.
     """
 
     type: StrictStr = "serving.feast_offline_store.AvailabilityOfflineStore"
     arrival: StrictBool = True
+    unknown_arrival: Literal["event", "error"] = "event"
     engine: StrictStr = "local"
     on_tie: Literal["last", "error"] = "last"
 
@@ -154,7 +158,7 @@ class AvailabilityOfflineStore(OfflineStore):
                 created=created_timestamp_column or None,
                 start=start_date,
                 end=end_date,
-                rules=_rules(config, needed=False),
+                rules=_rules(config, pulling=True),
                 repo_path=config.repo_path,
             ),
             repo_path=config.repo_path,
@@ -184,7 +188,7 @@ class AvailabilityOfflineStore(OfflineStore):
                 created=created_timestamp_column or None,
                 start=start_date,
                 end=end_date,
-                rules=_rules(config, needed=False),
+                rules=_rules(config, pulling=True),
                 repo_path=config.repo_path,
             ),
             repo_path=config.repo_path,
@@ -211,9 +215,15 @@ class AvailabilityOfflineStore(OfflineStore):
         writing.write_log(data, logging_config.destination, config.repo_path)
 
 
-def _rules(config: RepoConfig, *, by_arrival: bool = False, needed: bool = True) -> Rules:
+def _rules(config: RepoConfig, *, by_arrival: bool = False, pulling: bool = False) -> Rules:
     own: AvailabilityOfflineStoreConfig = config.offline_store
-    return Rules(arrival=own.arrival or by_arrival, needed=own.arrival and needed, on_tie=own.on_tie, engine=own.engine)
+    told: Literal["warn", "error"] = "error" if own.unknown_arrival == "error" else "warn"
+    return Rules(
+        arrival=own.arrival or by_arrival,
+        unknown=told if own.arrival and not pulling else "silent",
+        on_tie=own.on_tie,
+        engine=own.engine,
+    )
 
 
 def _check_names(wanted: list[Requested], asked: Asked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,13 +33,14 @@ class Rules:
 
     Attributes:
         arrival: By their arrival; else by their event alone, as Feast has it.
-        needed: Whether a source that does not say when its rows arrived is refused.
+        unknown: What becomes of a source that does not say when its rows arrived: they count from their event, `silent` or with
+            a warning (`warn`), or it is an `error`.
         on_tie: What becomes of different rows of one entity, event and arrival.
         engine: Which engine evaluates.
     """
 
     arrival: bool
-    needed: bool
+    unknown: Literal["silent", "warn", "error"]
     on_tie: Literal["last", "error"]
     engine: str
 
@@ -143,8 +145,11 @@ def observations(
     created = table.created
     rule = delay or table.source.tags.get(DELAY)
     by_arrival = rules.arrival and (created is not None or rule is not None)
-    if rules.arrival and rules.needed and not by_arrival:
-        raise OptionError(*_unknown_arrival(table, whose))
+    if rules.arrival and not by_arrival and rules.unknown != "silent":
+        refused = _unknown_arrival(table, whose)
+        if rules.unknown == "error":
+            raise refused
+        warnings.warn(f"{refused}\n\nUntil then they count from their event.", UserWarning, stacklevel=2)
     event = instant(table.event, table.schema[table.event])
     arrival = instant(created, table.schema[created]) if created is not None else None
     fields = [*map(pl.col, dict.fromkeys([*entities, *columns])), event.alias(EVENT)]
@@ -239,10 +244,10 @@ def _compared(table: Table, name: str, bound: datetime, how: Literal["le", "ge"]
     return left <= right if how == "le" else left >= right
 
 
-def _unknown_arrival(table: Table, whose: str | None) -> tuple[str, str]:
+def _unknown_arrival(table: Table, whose: str | None) -> OptionError:
     problem = f"{whose or table.place}: when the rows of {table.place} arrived is unknown, since it has no created_timestamp_column"
-    hint = (
+    return OptionError(
+        problem,
         f'name the column: created_timestamp_column="..."; or say how late rows are: tags={{"{DELAY}": "45m"}}; or take '
-        "events for known at once, as Feast does: `arrival: false` under offline_store in feature_store.yaml."
+        "events for known at once, as Feast does: `arrival: false` under offline_store in feature_store.yaml.",
     )
-    return problem, hint

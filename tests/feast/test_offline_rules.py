@@ -107,7 +107,9 @@ def test_of_two_rows_of_one_event_and_arrival_the_last_in_the_file_wins(tmp_path
 def test_a_null_arrival_is_an_error_that_names_the_view_unless_a_delay_is_declared(tmp_path: Path) -> None:
     rows = [("a", at("10:00"), None, 1.0)]
     feast = feast_store(tmp_path, rows)
-    with pytest.raises(OptionError, match="'weather': when some rows arrived is unknown, since their created timestamp"):
+    with pytest.raises(
+        OptionError, match="'weather': when some rows arrived is unknown, since their created timestamp"
+    ):
         temps(feast, ("a", "12:00"))
     view = feast.get_feature_view("weather")
     view.tags = {"asknown.delay": "1h"}
@@ -131,7 +133,7 @@ def undated(folder: Path, *, tags: dict[str, str] | None = None, **offline: Any)
 
 def test_a_source_without_created_timestamp_is_refused_with_the_three_ways_out(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
-        temps(undated(tmp_path), ("a", "12:00"))
+        temps(undated(tmp_path, unknown_arrival="error"), ("a", "12:00"))
     assert str(caught.value) == (
         "feature view 'weather': when the rows of source 'plain' arrived is unknown, since it has no created_timestamp_column\n\n"
         'hint: name the column: created_timestamp_column="..."; or say how late rows are: tags={"asknown.delay": "45m"}; or take '
@@ -139,8 +141,14 @@ def test_a_source_without_created_timestamp_is_refused_with_the_three_ways_out(t
     )
 
 
+def test_unless_that_is_asked_its_rows_count_from_their_event_with_a_warning(tmp_path: Path) -> None:
+    feast = undated(tmp_path)
+    with pytest.warns(UserWarning, match=r"feature view 'weather'.*no created_timestamp_column(.|\n)*from their event"):
+        assert temps(feast, ("a", "09:59"), ("a", "10:00")) == [None, 1.0]
+
+
 def test_a_delay_rule_in_a_tag_says_when_rows_arrived(tmp_path: Path) -> None:
-    feast = undated(tmp_path, tags={"asknown.delay": "45m"})
+    feast = undated(tmp_path, unknown_arrival="error", tags={"asknown.delay": "45m"})
     assert temps(feast, ("a", "10:44"), ("a", "10:45")) == [None, 1.0]
 
 
