@@ -20,8 +20,8 @@ from alignment.definitions import definition_hash, describe_service
 from alignment.durations import instant_from_us, instant_us
 from alignment.heartbeats import NEVER, is_down, last_heartbeats
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
-from alignment.wallclock import Instants
 from serving.online.answers import Answer, AnsweredColumn
+from serving.online.backend import Ints
 from serving.online.errors import AsOfError, NotReadyError
 from serving.online.server import FeatureServer
 
@@ -95,7 +95,7 @@ class _Known:
 
 
 _services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
-_beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Instants]]] = WeakKeyDictionary()
+_beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Ints]]] = WeakKeyDictionary()
 
 
 def read_service(
@@ -211,7 +211,7 @@ def _known(server: FeatureServer, service: al.FeatureService) -> _Known:
     return known
 
 
-def _last(server: FeatureServer, provider: str, position: int, t: Instants) -> Instants:
+def _last(server: FeatureServer, provider: str, position: int, t: Ints) -> Ints:
     """The last heartbeat that counts at (t, position); the heartbeats at a position are sorted once."""
     held = _beats.setdefault(server, {})
     found = held.get(provider)

@@ -20,6 +20,13 @@ MAY_IMPORT = {
 # Besides the packages themselves: their errors, the simulated world, and what needs the libraries of the extra `ingest`.
 PUBLIC_MODULES = {
     "alignment.errors",
+    # What a server shares with a training set: who answers for a feature, and declarations as plain data.
+    "alignment.choosing",
+    "alignment.definitions",
+    "alignment.durations",
+    "alignment.heartbeats",
+    "alignment.labels",
+    "alignment.service_binding",
     "ingestion.errors",
     "ingestion.sources.simulated",
     "ingestion.sources.world_feeds",
