@@ -97,7 +97,7 @@ class RedisBackend:
             Trimming(compiled, self.settings.keep_events),
             past=past_of(observations.source, position),
         )
-        if known is not None and known.state.keys.head == keys.head:
+        if known is not None and known.state.keys.head == keys.head and known.past == view.past:
             view.state.epoch, view.position, view.seen = known.state.epoch, known.position, known.seen
         view.pending = [(-1, position, rows)]
         self._views[compiled.view.name] = view
