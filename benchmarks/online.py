@@ -154,7 +154,7 @@ def feast(folder: Path, store: str) -> Iterator[Server]:
         shutil.copy(folder / "rows.parquet", home)
         said = "{type: sqlite, path: online.db}"
         if store == "redis":
-            said = f'{{type: redis, connection_string: "127.0.0.1:{stack.enter_context(_redis(home))}"}}'
+            said = f'{{type: redis, connection_string: "127.0.0.1:{stack.enter_context(redis(home))}"}}'
         (home / "feature_store.yaml").write_text(FEATURE_STORE.format(store=said))
         (home / "repository.py").write_text(REPOSITORY)
         code = (
@@ -168,7 +168,7 @@ def feast(folder: Path, store: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _redis(home: Path) -> Iterator[int]:
+def redis(home: Path) -> Iterator[int]:
     port = _free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL)

@@ -32,6 +32,8 @@ from alignment.online.compiled import (
 from alignment.online.store import RowStore
 
 _STATE = {codes.NEVER: "missing", codes.PRESENT: "present", codes.PRESENT_NULL: "null", codes.WITHDRAWN: "retracted"}
+_NO_ROWS, _NO_REALS = np.empty((0, 0), np.int32), np.empty((0, 0), np.float64)
+_NO_FLAGS, _NO_OVERFLOW = np.empty((0, 0), np.uint8), np.zeros(1, np.int64)
 _EXACT = ("sum", "min", "max")
 
 
@@ -128,17 +130,21 @@ class Evaluation:
                 values = column.computable
                 integers = values.dtype == np.int64
         picks, counts, aggregates = planned.counts
-        rows = np.empty((picks, n), np.int32)
-        rows.fill(codes.MISSING)
-        found = (
-            rows,
-            np.zeros((counts, n), np.int32),
-            np.zeros((counts, n), np.uint8),
-            np.empty((aggregates, n), values.dtype),
-            np.empty((aggregates, n), np.float64),
-            np.zeros((aggregates, n), np.uint8),
-        )
-        overflow = np.zeros(1, np.int64)
+        found: tuple[Any, ...] = (_NO_ROWS, _NO_ROWS, _NO_FLAGS, np.empty((0, 0), values.dtype), _NO_REALS, _NO_FLAGS)
+        if picks:
+            rows = np.empty((picks, n), np.int32)
+            rows.fill(codes.MISSING)
+            found = (rows, *found[1:])
+        if counts:
+            found = (
+                found[0],
+                np.zeros((counts, n), np.int32),
+                np.zeros((counts, n), np.uint8),
+                np.empty((aggregates, n), values.dtype),
+                np.empty((aggregates, n), np.float64),
+                np.zeros((aggregates, n), np.uint8),
+            )
+        overflow = np.zeros(1, np.int64) if integers else _NO_OVERFLOW
         kernels.sweep(
             *(tasks, 0, n, *store.regions[sweep.notice].arguments),
             *cast(
@@ -151,7 +157,7 @@ class Evaluation:
                 f"{self.compiled.view.place}: a sum of {sweep.column!r} does not fit in 64 bits",
                 f'sum it as float64, e.g. derive={{"{sweep.column}_real": pl.col("{sweep.column}").cast(pl.Float64)}}.',
             )
-        return _Lists(*cast("Any", (array.tolist() for array in found)))
+        return _Lists(*[array.tolist() for array in found])
 
     # ------------------------------------------------------------------------------------------------------------ picks
 

@@ -15,5 +15,6 @@ CASES = (
     "push_http_single",
     "nats_consume",
     "mqtt_consume",
+    "serve_in_process",
     "serve_http",
 )

@@ -359,10 +359,10 @@ class FeatureServer:
         *,
         past: bool,
     ) -> Answer:
-        columns = []
-        for name, (view, feature, provider, dtype) in zip(asked.names, asked.places, strict=True):
-            one = found[view][feature]
-            columns.append(AnsweredColumn(name, provider, dtype, one.values, one.status, one.events, one.arrivals))
+        columns = [
+            AnsweredColumn(name, provider, dtype, *found[view][feature])
+            for name, (view, feature, provider, dtype) in zip(asked.names, asked.places, strict=True)
+        ]
         read = {compiled.provider: positions[compiled.provider] for compiled in asked.views.values()}
         instant = instant_from_us(t)
         return Answer(instant, read, entities, columns, asked.definition, past, asked.entities.dtypes)
