@@ -19,7 +19,6 @@ import polars as pl
 
 import alignment as al
 from alignment.definitions import definition_hash, describe_view
-from alignment.features import Window
 from ingestion import ObservationLog, list_logs, open_log
 from serving.errors import OptionError
 from serving.served.differences import Flags, differs
@@ -252,19 +251,21 @@ class _View:
         self.tally.evaluations += 1
         spine = frame.select(*self.view.spine_entities, PREDICTION_TIME)
         trained = al.point_in_time_join(spine, [self.view], positions=position, status=True, engine=self.engine)
-        for feature in self.view.features:
-            name = self.view.column_name(feature)
-            close = (
-                self.engine != "local"
-                and isinstance(feature, Window)
-                and (feature.aggregate in _OWN_ARITHMETIC or feature.quantile is not None)
-            )
+        own = self._own_arithmetic()
+        for name in self.served.features:
+            close = self.engine != "local" and name in own
             status = frame[name + STATUS]
             wrong = differs(frame[name], trained[name], close=close)
             wrong |= differs(status, trained[name + STATUS].cast(pl.String))
             wrong &= status.is_not_null().to_numpy()
             if wrong.any():
                 yield name, wrong, trained.select(name, name + STATUS)
+
+    def _own_arithmetic(self) -> set[str]:
+        """The features that are sums of many values, which another engine may round otherwise (R17)."""
+        described = self.served.declaration["features"]
+        kinds = {name: one.get("aggregate", "") for name, one in zip(self.served.features, described, strict=True)}
+        return {name for name, kind in kinds.items() if kind in _OWN_ARITHMETIC or kind[:1] == "q"}
 
     def _differences(
         self, frame: pl.DataFrame, name: str, wrong: Flags, trained: pl.DataFrame, behind: pl.DataFrame | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from ingestion.instants import Clock, system_clock
+from ingestion import Clock, system_clock
 from ingestion.storage import Location
 from serving.served.tables import (
     DEFINITION,

@@ -28,6 +28,10 @@ PUBLIC_MODULES = {
     "alignment.labels",
     "alignment.service_binding",
     "ingestion.errors",
+    # What the served log shares with an observation log: where it is, its types, and which rows are an entity's.
+    "ingestion.datasets",
+    "ingestion.schema",
+    "ingestion.storage",
     "ingestion.sources.simulated",
     "ingestion.sources.world_feeds",
     "ingestion.providers",
