@@ -9,6 +9,8 @@ from serving.online.errors import (
     UnknownFeatureError,
     UnservableViewError,
 )
+from serving.online.redis_backend import RedisBackend
+from serving.online.redis_connection import RedisSettings
 from serving.online.server import FeatureServer, Readiness
 from serving.online.services import ProviderState, Resolution, VariantState, read_service, resolve
 from serving.online.settings import OnlineSettings
@@ -24,6 +26,8 @@ __all__ = [
     "OnlineSettings",
     "ProviderState",
     "Readiness",
+    "RedisBackend",
+    "RedisSettings",
     "Resolution",
     "UnknownFeatureError",
     "UnservableViewError",

@@ -59,7 +59,7 @@ class RedisBackend:
     """A `Backend` whose rows are in Redis.
 
     Args:
-        redis: Where.
+        redis: Where: settings, or an address; None takes the address from the environment.
         settings: Those of the server: how far behind it may be, and how many events are kept.
 
     Raises:
@@ -67,10 +67,11 @@ class RedisBackend:
         OptionError: If the environment does not say where Redis is.
     """
 
-    def __init__(self, redis: RedisSettings | None = None, settings: OnlineSettings | None = None) -> None:
-        self.redis = redis or RedisSettings()
+    def __init__(self, redis: RedisSettings | str | None = None, settings: OnlineSettings | None = None) -> None:
+        url = redis if isinstance(redis, str) else None
+        self.redis = redis if isinstance(redis, RedisSettings) else RedisSettings()
         self.settings = settings or OnlineSettings()
-        self.connection = Connection(self.redis)
+        self.connection = Connection(self.redis, url=url)
         self.fault = ""
         """Why nothing can be written now; empty if it can."""
         self._max_behind = parse_duration(self.settings.max_behind, "max_behind").total_us

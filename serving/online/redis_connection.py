@@ -37,13 +37,14 @@ class Connection:
 
     Args:
         settings: Where it is.
+        url: Its address, instead of the one in the environment.
 
     Raises:
         MissingExtraError: If the client library is not installed.
         OptionError: If the environment has no address, or one that is none.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, *, url: str | None = None) -> None:
         try:
             import redis
             from redis.backoff import NoBackoff
@@ -51,7 +52,8 @@ class Connection:
         except ImportError as error:
             raise MissingExtraError("redis", "redis", "state shared in Redis") from error
         self.settings = settings
-        url = os.environ.get(settings.url_variable, "")
+        source = settings.url_variable if url is None else "the address given"
+        url = os.environ.get(settings.url_variable, "") if url is None else url
         if not url:
             raise OptionError(
                 f"the environment has no {settings.url_variable}",
@@ -69,7 +71,7 @@ class Connection:
             options = self.client.connection_pool.connection_kwargs
         except (ValueError, TypeError):
             raise OptionError(
-                f"{settings.url_variable} is not the address of a Redis",
+                f"{source} is not the address of a Redis",
                 "write redis://host:6379/0, or rediss://user:password@host:6380/0 for TLS.",
             ) from None
         self.place = f"Redis at {options.get('host', options.get('path', 'localhost'))}:{options.get('port', 6379)}"
