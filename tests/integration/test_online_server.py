@@ -184,6 +184,40 @@ def test_a_renamed_or_added_column_does_not_stop_the_server(log, clock):
     assert server.read(["weather:temp"], {"station": ["a"]}).columns[0].values == [2.0]
 
 
+def test_rows_from_before_a_column_have_no_value_of_it_rather_than_null(log, clock):
+    log.append(rows(("a", -10, 1.0), ("b", -20, 2.0)))
+    log.add_column("wind", pl.Float64)
+    clock.pass_(seconds=1)
+    log.append(rows(("b", -5, 3.0)).with_columns(wind=pl.lit(None, pl.Float64)))
+    clock.pass_(seconds=1)
+    view = al.FeatureView("weather", observations=log, features=[al.latest("wind"), al.lag("wind", "15m")])
+    server = FeatureServer([view], settings=EXACT, clock=clock)
+    server.catch_up()
+    answer = server.read(None, {"station": ["a", "b"]})
+    same_as_training(server, answer)
+    assert [column.status for column in answer.columns] == [["missing", "null"], ["missing", "missing"]]
+
+
+def test_t_stays_behind_the_clock_by_the_allowance(log, clock):
+    log.append(rows(("a", -10, 1.0)))
+    server = FeatureServer([weather(log)], settings=OnlineSettings(clock_allowance="250ms"), clock=clock)
+    clock.pass_(milliseconds=600)
+    server.catch_up()
+    answer = server.read(None, {"station": ["a"]})
+    assert answer.t == clock.now - timedelta(milliseconds=250)
+    assert answer.columns[0].values == [None]  # stamped half a second after noon: a slower clock may not be there yet
+
+
+def test_the_past_is_asked_up_to_the_position_that_was_read(log, clock):
+    log.append(rows(("a", -30, 1.0), arrival_time=at(-25)))
+    server = FeatureServer([weather(log)], settings=EXACT, clock=clock)
+    server.catch_up()
+    log.append(rows(("a", -20, 2.0), arrival_time=at(-15)))  # history that the server has not read
+    answer = server.read(["weather__temp"], {"station": ["a"]}, as_of=at(-10))
+    same = {"positions": answer.positions, "values": answer.columns[0].values}
+    assert same == {"positions": {"weather": 0}, "values": [1.0]}
+
+
 def test_compaction_changes_nothing(log, clock):
     server = FeatureServer([weather(log)], settings=EXACT, clock=clock)
     for minute in range(6):

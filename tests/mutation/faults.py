@@ -21,6 +21,8 @@ class Fault:
     old: str
     new: str
     package: str = "alignment"
+    tests: str = ""
+    """Which tests are to notice it; empty: those of its package."""
 
 
 def place_of(fault: Fault, root: Path = ROOT) -> Path:
@@ -435,6 +437,24 @@ FAULTS = [
         "        pass\n",
     ),
     Fault(
+        "the age of the newest event is ignored",
+        "R20",
+        "        found[is_stale(newest, t, max_event_age.total_us)] = IS_OLD\n",
+        "        pass\n",
+    ),
+    Fault(
+        "a late event makes a provider older",
+        "R20",
+        "np.maximum.accumulate(events[order]) if len(order) else events",
+        "events[order]",
+    ),
+    Fault(
+        "a retraction brings a new event",
+        "R20",
+        "frame = frame.filter(~frame[RETRACTION]) if RETRACTION in frame.columns else frame",
+        "pass",
+    ),
+    Fault(
         "a variant's training set has all rows",
         "R20",
         'if self.variant is None or self.rows == "all":',
@@ -601,5 +621,111 @@ FAULTS = [
                 "whole = True",
             ),
         ]
+    ),
+    # --- the online state -----------------------------------------------------------------------------------------
+    Fault(
+        "online, a row of exactly the age limit is expired",
+        "R7",
+        "picks = [codes.EXPIRED if row >= 0 and at[row] < floor else row for row in picks]",
+        "picks = [codes.EXPIRED if row >= 0 and at[row] <= floor else row for row in picks]",
+        tests="online",
+    ),
+    Fault(
+        "online, a null that was picked is present",
+        "R20",
+        """                "null" if value is None and said == "present" else said
+                for value, said in zip(values, status, strict=True)""",
+        """                said
+                for value, said in zip(values, status, strict=True)""",
+        tests="online",
+    ),
+    Fault(
+        "online, a column is null in rows that are older than it",
+        "R20",
+        '"missing" if row >= 0 and order[row] < since else said for row, said in zip(picks, status, strict=True)',
+        '"null" if row >= 0 and order[row] < since else said for row, said in zip(picks, status, strict=True)',
+        tests="online",
+    ),
+    Fault(
+        "online, an event below the mark is taken for the newest",
+        "R6",
+        "place for place, mark in trimmed if rows[place] < 0 or event[rows[place]] < mark",
+        "place for place, mark in trimmed if rows[place] < 0",
+        tests="online",
+    ),
+    Fault(
+        "online, what was trimmed is taken for what never was",
+        "R20",
+        "place for place, mark in trimmed if rows[place] < 0 or event[rows[place]] < mark",
+        "place for place, mark in trimmed if rows[place] >= 0 and event[rows[place]] < mark",
+        tests="online",
+    ),
+    Fault(
+        "a row is dropped though what supersedes it is not visible yet",
+        "R1",
+        'stays = ~seen | (pl.col("@row") == last) | (pl.col("@row") == before)',
+        'stays = (pl.col("@row") == pl.col("@row").last().over(key)) | (pl.col("@row") == before)',
+        tests="online",
+    ),
+    Fault(
+        "a row that was taken back is dropped, and its retraction says nothing any more",
+        "R20",
+        'stays = ~seen | (pl.col("@row") == last) | (pl.col("@row") == before)',
+        'stays = ~seen | (pl.col("@row") == last)',
+        tests="online",
+    ),
+    Fault(
+        "an id is dropped by the event that it had before it moved",
+        "R4",
+        'greatest = pl.col(EVENT).filter("stays").max().over(key) if by_id else pl.col(EVENT)',
+        "greatest = pl.col(EVENT)",
+        tests="online",
+    ),
+    Fault(
+        "a row that is restamped keeps its arrival online",
+        "R14",
+        "later = np.maximum(arrivals[place], self.arrival.array[there])",
+        "later = self.arrival.array[there]",
+        tests="online",
+    ),
+    Fault(
+        "a server answers at its clock, though it has not looked at the log since",
+        "R19",
+        "return min(now, reading.complete_through)",
+        "return now",
+        package="serving",
+        tests="online",
+    ),
+    Fault(
+        "a server trusts its clock as if it were the writer's",
+        "R19",
+        "self.backend.confirm(heads, looked - self._allowance)",
+        "self.backend.confirm(heads, looked)",
+        package="serving",
+        tests="online",
+    ),
+    Fault(
+        "a server that is too far behind answers",
+        "R19",
+        "if now - reading.complete_through > self._max_behind:",
+        "if False:",
+        package="serving",
+        tests="online",
+    ),
+    Fault(
+        "what was erased stays in the online state",
+        "R16",
+        "for kind in (ERASED, RETIRED)",
+        "for kind in (RETIRED,)",
+        package="serving",
+        tests="online",
+    ),
+    Fault(
+        "a past instant is answered from rows that came into the log later",
+        "R19",
+        "found = canonical(observations, compiled.columns, position=position, after=after, event_from_us=event_from)",
+        "found = canonical(observations, compiled.columns, after=after, event_from_us=event_from)",
+        package="serving",
+        tests="online",
     ),
 ]

@@ -47,6 +47,7 @@ TESTS = {
         "tests/unit/test_ingestion_append.py",
     ],
 }
+TESTS["online"] = ["tests/integration/test_online_server.py", "tests/differential/test_online.py"]
 TIME_LIMIT = 600
 
 
@@ -100,7 +101,7 @@ def judge(fault: Fault, sound: Path, *, jit: bool) -> tuple[bool, str, str]:
         path = place_of(fault, site)
         path.write_text(path.read_text().replace(fault.old, fault.new))
         try:
-            run = run_tests(site, fault.package, jit=jit)
+            run = run_tests(site, fault.tests or fault.package, jit=jit)
         except subprocess.TimeoutExpired:
             return True, f"no end within {TIME_LIMIT} s", ""
     failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
@@ -135,7 +136,7 @@ def main() -> int:
         site = Path(folder).resolve()
         copy_to(site)  # all faults start from this copy: the checkout may change meanwhile
         started = time.monotonic()
-        for package in dict.fromkeys(fault.package for fault in faults):
+        for package in dict.fromkeys(fault.tests or fault.package for fault in faults):
             sound = run_tests(site, package, jit=chosen.jit)
             if sound.returncode != 0:
                 print(sound.stdout[-3000:], sound.stderr[-3000:], "the tests fail without any fault", file=sys.stderr)
