@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from alignment.durations import Duration
 from alignment.heartbeats import Bools, is_down, is_stale
 from alignment.status import STATUS
 from alignment.wallclock import Instants
@@ -21,7 +22,7 @@ CODE_OF: Final = {name: code for code, name in enumerate(STATUS.categories)}
 PRESENT: Final = CODE_OF["present"]
 NULL: Final = CODE_OF["null"]
 
-FITS, IS_DOWN, IS_STALE = range(3)
+FITS, IS_DOWN, IS_STALE, IS_OLD = range(4)
 """What is wrong with a provider that a variant needs."""
 
 
@@ -55,18 +56,30 @@ def _answers(source: tuple[Codes, Bools] | None, rows: int, *, skip_null: bool) 
     return np.asarray(answered & ~down, np.bool_)
 
 
-def problem_of(last: Instants, t: Instants, down_after_us: int | None, max_age_us: int | None) -> Codes:
-    """What is wrong with a needed provider: `FITS`, `IS_DOWN` or `IS_STALE` per instant.
+def problem_of(
+    last: Instants,
+    t: Instants,
+    down_after_us: int | None,
+    max_age: Duration | None = None,
+    *,
+    newest: Instants | None = None,
+    max_event_age: Duration | None = None,
+) -> Codes:
+    """What is wrong with a needed provider: `FITS`, `IS_DOWN`, `IS_STALE` or `IS_OLD` per instant.
 
     Args:
         last: Last heartbeat at each instant.
         t: The instants, microseconds.
         down_after_us: Silence after which it is down; None if it never is.
-        max_age_us: Greatest age of the last heartbeat that the variant accepts; None accepts any.
+        max_age: Greatest age of the last heartbeat that the variant accepts; None accepts any.
+        newest: Newest event that is known at each instant.
+        max_event_age: Greatest age of that event that the variant accepts; None accepts any.
     """
     found = np.full(len(t), FITS, np.uint8)
-    if max_age_us is not None:
-        found[is_stale(last, t, max_age_us)] = IS_STALE
+    if newest is not None and max_event_age is not None:
+        found[is_stale(newest, t, max_event_age.total_us)] = IS_OLD
+    if max_age is not None:
+        found[is_stale(last, t, max_age.total_us)] = IS_STALE
     if down_after_us is not None:
         found[is_down(last, t, down_after_us)] = IS_DOWN
     return found

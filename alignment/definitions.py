@@ -146,7 +146,7 @@ def describe_service(service: FeatureService) -> dict[str, Any]:
         found["variants"] = [
             {"name": variant.name}
             | {name: list(given) for name in ("needs", "features") if (given := getattr(variant, name)) is not None}
-            | ({"max_age": _texts(variant.max_age)} if variant.max_age else {})
+            | {name: _texts(ages) for name in ("max_age", "max_event_age") if (ages := getattr(variant, name))}
             for variant in service.variants
         ]
     if service.skip_null:
@@ -161,7 +161,13 @@ def read_service(described: Mapping[str, Any]) -> FeatureService:
         for name, chain in described.get("fallbacks", {}).items()
     }
     variants = [
-        Variant(one["name"], needs=one.get("needs"), features=one.get("features"), max_age=_spans(one.get("max_age")))
+        Variant(
+            one["name"],
+            needs=one.get("needs"),
+            features=one.get("features"),
+            max_age=_spans(one.get("max_age")),
+            max_event_age=_spans(one.get("max_event_age")),
+        )
         for one in described.get("variants", [])
     ]
     return FeatureService(

@@ -1,14 +1,15 @@
-"""Heartbeats: when providers showed that they live, and which of them were down (R20)."""
+"""Heartbeats: when providers showed that they live, which of them were down, and how far their events had got (R20)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from alignment.rows import ARRIVAL, checked
+from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, RETRACTION, canonical, check_rows, checked
 from alignment.views import FeatureView
 from alignment.wallclock import Instants
 
@@ -44,6 +45,57 @@ def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) 
         else:
             found.append(checked(rows, [], position=position).frame[ARRIVAL].to_numpy())
     return np.unique(np.concatenate(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """How far a provider's events had got: from each arrival on, the newest event; both ascending, in microseconds."""
+
+    arrivals: Instants
+    events: Instants
+
+    @classmethod
+    def of(cls, arrivals: Instants, events: Instants) -> Newest:
+        """From rows in any order: those that brought a newer event than all that arrived before."""
+        order = np.lexsort((events, arrivals))
+        arrivals, events = arrivals[order], np.maximum.accumulate(events[order]) if len(order) else events
+        last = np.append(arrivals[1:] != arrivals[:-1], np.ones(min(1, len(order)), np.bool_))
+        arrivals, events = arrivals[last], events[last]
+        newer = np.append(np.ones(min(1, len(events)), np.bool_), events[1:] > events[:-1])
+        return cls(arrivals[newer], events[newer])
+
+    def and_then(self, other: Newest) -> Newest:
+        """With further rows."""
+        return Newest.of(np.append(self.arrivals, other.arrivals), np.append(self.events, other.events))
+
+    def at(self, t: Instants, as_of_us: int | None = None) -> Instants:
+        """Per instant the newest event that is known there, `NEVER` if none is."""
+        known = t if as_of_us is None else np.minimum(t, as_of_us)
+        if not len(self.arrivals):
+            return np.full(len(t), NEVER)
+        place = np.searchsorted(self.arrivals, known, side="right") - 1
+        return np.where(place >= 0, self.events[np.maximum(place, 0)], NEVER)
+
+
+def newest_of(views: Iterable[FeatureView], *, position: int | None = None, after: int | None = None) -> Newest:
+    """How far the events of a provider had got by each arrival; of forecasts its issues. Retractions bring none.
+
+    Args:
+        views: Views of one provider.
+        position: Rows with a greater `log_sequence` are left out.
+        after: So are those with this one or a lower one.
+
+    Raises:
+        AlignmentError: If a frame breaks a rule of frames; see `checked`.
+    """
+    found = Newest(np.empty(0, np.int64), np.empty(0, np.int64))
+    for rows in {id(view.observations.source or view): view.observations for view in views}.values():
+        lazy = canonical(rows, [], position=position, after=after).drop(ARRIVAL_KIND, strict=False)
+        frame = check_rows(rows, lazy.collect())[0]
+        frame = frame.filter(~frame[RETRACTION]) if RETRACTION in frame.columns else frame
+        instant = ISSUE if rows.kind == "forecast" else EVENT
+        found = found.and_then(Newest.of(frame[ARRIVAL].to_numpy(), frame[instant].to_numpy()))
+    return found
 
 
 def last_heartbeats(beats: Instants, t: Instants, as_of_us: int | None = None) -> Instants:

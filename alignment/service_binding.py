@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
+from alignment.durations import Duration
 from alignment.errors import ServiceError
 from alignment.features import Feature
 from alignment.heartbeats import provider_of
@@ -50,20 +51,31 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """What a variant asks of a provider, besides being up.
+
+    Attributes:
+        max_age: Greatest age of its last heartbeat; None for any.
+        max_event_age: Greatest age of its newest event; None for any.
+    """
+
+    max_age: Duration | None = None
+    max_event_age: Duration | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BoundVariant:
     """A variant whose names have been looked up.
 
     Attributes:
         name: Its name.
         features: Full names of the features that it gives.
-        needs: Provider to the greatest age of its last heartbeat in microseconds; None for any.
-        max_age: The same as written.
+        needs: By provider, what it asks of it.
     """
 
     name: str
     features: tuple[str, ...]
-    needs: Mapping[str, int | None]
-    max_age: Mapping[str, str]
+    needs: Mapping[str, Need]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +163,7 @@ def bind(service: FeatureService, views: Sequence[FeatureView]) -> BoundService:
     declared = service.variants or (Variant(service.name),)
     variants = tuple(_bind_variant(one, features, sources, whole, views_of, service.place) for one in declared)
     for variant, _ in pairwise(variants):
-        if not any(provider in limits or age is not None for provider, age in variant.needs.items()):
+        if not any(provider in limits or need != Need() for provider, need in variant.needs.items()):
             raise ServiceError(
                 f"{service.place}: variant {variant.name!r} can never be passed over: nothing says when a provider that it "
                 f"needs ({', '.join(variant.needs) or 'none'}) is down",
@@ -198,15 +210,13 @@ def _bind_variant(
     for provider in needs:
         if provider not in providers:
             _unknown(f"{place} needs {provider!r}, which is no provider of the views", provider, providers)
-    for provider in variant.max_age:
-        if provider and provider not in needs:
-            _unknown(f"{place}: max_age names {provider!r}, which it does not need", provider, needs)
-    ages = {p: variant.max_age.get(p, variant.max_age.get("")) for p in needs}
+    for limit in ("max_age", "max_event_age"):
+        for provider in getattr(variant, limit):
+            if provider and provider not in needs:
+                _unknown(f"{place}: {limit} names {provider!r}, which it does not need", provider, needs)
+    ages, event_ages = variant.max_age, variant.max_event_age
     return BoundVariant(
-        variant.name,
-        own,
-        {provider: None if age is None else age.total_us for provider, age in ages.items()},
-        {provider: age.text for provider, age in ages.items() if age is not None},
+        variant.name, own, {p: Need(ages.get(p, ages.get("")), event_ages.get(p, event_ages.get(""))) for p in needs}
     )
 
 

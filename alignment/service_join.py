@@ -13,8 +13,8 @@ import polars as pl
 
 from alignment.choosing import Codes, choose_source, choose_variant, problem_of
 from alignment.errors import ServiceError
-from alignment.heartbeats import Bools, heartbeats_of, is_down, last_heartbeats
-from alignment.service_binding import BoundService, BoundVariant, Source, bind
+from alignment.heartbeats import Bools, heartbeats_of, is_down, last_heartbeats, newest_of
+from alignment.service_binding import BoundService, BoundVariant, Need, Source, bind
 from alignment.services import FeatureService
 from alignment.spine import Spine
 from alignment.status import STATUS
@@ -90,8 +90,7 @@ class ServiceQuestion:
     def chosen(self, t: Instants) -> npt.NDArray[np.int8]:
         """Per instant the place of the variant that would have been chosen; -1 for none."""
         problems = [
-            {p: problem_of(self._last(p, t), t, self.bound.down_after.get(p), age) for p, age in variant.needs.items()}
-            for variant in self.bound.variants
+            {p: self._problem(p, need, t) for p, need in variant.needs.items()} for variant in self.bound.variants
         ]
         return choose_variant(problems, len(t))
 
@@ -112,13 +111,29 @@ class ServiceQuestion:
                 found[name] = _fall_back(self.bound, name, chain, answered, down, len(t))
         return found
 
+    def _problem(self, provider: str, need: Need, t: Instants) -> Codes:
+        newest = None
+        if need.max_event_age is not None:
+            found = newest_of(self.bound.views_of[provider], position=self._position(provider))
+            newest = found.at(t, self.as_of_us)
+        return problem_of(
+            self._last(provider, t),
+            t,
+            self.bound.down_after.get(provider),
+            need.max_age,
+            newest=newest,
+            max_event_age=need.max_event_age,
+        )
+
     def _last(self, provider: str, t: Instants) -> Instants:
         if provider not in self._beats:
-            views = self.bound.views_of[provider]
-            positions = [self.position_of(view) for view in views]
-            known = [position for position in positions if position is not None]
-            self._beats[provider] = heartbeats_of(views, position=max(known) if known else None)
+            position = self._position(provider)
+            self._beats[provider] = heartbeats_of(self.bound.views_of[provider], position=position)
         return last_heartbeats(self._beats[provider], t, self.as_of_us)
+
+    def _position(self, provider: str) -> int | None:
+        positions = [self.position_of(view) for view in self.bound.views_of[provider]]
+        return max((position for position in positions if position is not None), default=None)
 
 
 def ask_service(

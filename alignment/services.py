@@ -55,6 +55,7 @@ class Variant:
         needs: Providers that must be up; None are the providers of its features.
         features: Some of the service's features; None are all.
         max_age: Greatest age of a needed provider's last heartbeat: one for all, or by provider.
+        max_event_age: Greatest age of its newest event, whichever entity's; of forecasts, of its newest issue.
 
     Raises:
         ServiceError: If the arguments do not fit each other.
@@ -68,11 +69,13 @@ class Variant:
         needs: Sequence[str] | None = None,
         features: Sequence[str] | None = None,
         max_age: DurationLike | Mapping[str, DurationLike] | None = None,
+        max_event_age: DurationLike | Mapping[str, DurationLike] | None = None,
     ) -> None:
         self.name = _name(name, "a variant")
         self.needs = None if needs is None else _names(needs, f"variant {name!r}: needs")
         self.features = None if features is None else _feature_names(features, f"variant {name!r}: features")
         self.max_age = _durations(max_age, "max_age")
+        self.max_event_age = _durations(max_event_age, "max_event_age")
 
     def __repr__(self) -> str:
         return f"Variant({self.name!r}, needs={self.needs})"

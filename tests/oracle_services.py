@@ -32,6 +32,17 @@ def is_down(beats: Sequence[int], t: int, down_after: int | None, as_of: int | N
     return True
 
 
+def newest_event(rows: Sequence[tuple[int, int]], t: int, as_of: int | None = None) -> int | None:
+    """The newest event, of (arrival, event) rows without retractions, that is known at t."""
+    newest = None
+    for arrival, event in rows:
+        if arrival > t or (as_of is not None and arrival > as_of):
+            continue
+        if newest is None or event > newest:
+            newest = event
+    return newest
+
+
 def source(statuses: Sequence[str | None], down: Sequence[bool], *, skip_null: bool = False) -> int:
     """Which source answers: the first whose provider is up and which says something; else the feature itself."""
     for place, status in enumerate(statuses):
@@ -47,8 +58,9 @@ def source(statuses: Sequence[str | None], down: Sequence[bool], *, skip_null: b
 
 
 def variant(
-    needs: Sequence[Mapping[str, int | None]],
+    needs: Sequence[Mapping[str, tuple[int | None, int | None]]],
     beats: Mapping[str, Sequence[int]],
+    rows: Mapping[str, Sequence[tuple[int, int]]],
     t: int,
     down_after: Mapping[str, int],
     as_of: int | None = None,
@@ -56,12 +68,16 @@ def variant(
     """The first variant whose providers are all up and fresh enough; -1 if there is none."""
     for place, needed in enumerate(needs):
         good = True
-        for provider, max_age in needed.items():
+        for provider, (max_age, max_event_age) in needed.items():
             if is_down(beats[provider], t, down_after.get(provider), as_of):
                 good = False
             if max_age is not None:
                 last = last_heartbeat(beats[provider], t, as_of)
                 if last is None or t - last > max_age:
+                    good = False
+            if max_event_age is not None:
+                newest = newest_event(rows[provider], t, as_of)
+                if newest is None or t - newest > max_event_age:
                     good = False
         if good:
             return place

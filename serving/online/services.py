@@ -5,6 +5,7 @@ Everything is decided in `alignment.choosing`, as it is for training sets; here 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,10 +16,10 @@ import numpy as np
 import polars as pl
 
 import alignment as al
-from alignment.choosing import CODE_OF, FITS, IS_DOWN, choose_source, choose_variant, problem_of
+from alignment.choosing import CODE_OF, FITS, IS_DOWN, IS_OLD, choose_source, choose_variant, problem_of
 from alignment.definitions import definition_hash, describe_service
 from alignment.durations import instant_from_us, instant_us
-from alignment.heartbeats import NEVER, is_down, last_heartbeats
+from alignment.heartbeats import NEVER, Newest, is_down, last_heartbeats, newest_of
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
 from serving.online.answers import Answer, AnsweredColumn
 from serving.online.backend import Ints
@@ -95,6 +96,8 @@ class _Known:
 
 
 _services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
+_events: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Newest]]] = WeakKeyDictionary()
+_reading = threading.Lock()
 _beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Ints]]] = WeakKeyDictionary()
 
 
@@ -168,7 +171,17 @@ def resolve(server: FeatureServer, service: al.FeatureService, as_of: datetime |
     needed = list(dict.fromkeys(provider for variant in bound.variants for provider in variant.needs))
     last = {provider: _last(server, provider, positions[provider], t) for provider in needed}
     problems = [
-        {p: problem_of(last[p], t, bound.down_after.get(p), age) for p, age in variant.needs.items()}
+        {
+            p: problem_of(
+                last[p],
+                t,
+                bound.down_after.get(p),
+                need.max_age,
+                newest=None if need.max_event_age is None else _newest(server, bound, p, positions[p]).at(t),
+                max_event_age=need.max_event_age,
+            )
+            for p, need in variant.needs.items()
+        }
         for variant in bound.variants
     ]
     chosen = int(choose_variant(problems, 1)[0])
@@ -220,6 +233,20 @@ def _last(server: FeatureServer, provider: str, position: int, t: Ints) -> Ints:
             server.catch_up()  # a shared state that another replica has brought further than this one has read
         found = held[provider] = position, server.heartbeats(provider, position=position)
     return last_heartbeats(found[1], t)
+
+
+def _newest(server: FeatureServer, bound: BoundService, provider: str, position: int) -> Newest:
+    """How far the provider's events had got, from its log; rows that came since are added to what is known."""
+    with _reading:  # a log is not to be shared between threads
+        held = _events.setdefault(server, {})
+        known = held.get(provider)
+        if known is None or known[0] > position:
+            known = position, newest_of(bound.views_of[provider], position=position)
+        elif known[0] < position:
+            since = newest_of(bound.views_of[provider], position=position, after=known[0])
+            known = position, known[1].and_then(since)
+        held[provider] = known
+    return known[1]
 
 
 def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping[str, int]]:
@@ -298,10 +325,14 @@ def _down_after(service: al.FeatureService, provider: str) -> str | None:
 def _why(variant: BoundVariant, state: ProviderState, problem: int, at: int) -> str:
     """What is wrong with a provider, in words."""
     name = state.provider
+    if problem == IS_OLD:
+        limit = variant.needs[name].max_event_age
+        return f"{name!r} is not fresh enough: no event of the last {limit.text if limit else ''}"
     if state.last_heartbeat is None:
         return f"{name!r} has never been heard of"
     silent = instant_from_us(at) - state.last_heartbeat
     silent = timedelta(seconds=round(silent.total_seconds()))
     if problem == IS_DOWN:
         return f"{name!r} is down: silent for {silent}, may be for {state.down_after}"
-    return f"{name!r} is not fresh enough: silent for {silent}, may be for {variant.max_age[name]}"
+    age = variant.needs[name].max_age
+    return f"{name!r} is not fresh enough: silent for {silent}, may be for {age.text if age else ''}"

@@ -34,7 +34,7 @@ class Case:
     logs: dict[str, PolledLog]
     fallbacks: dict[str, list[Any]]
     down_after: dict[str, str]
-    needs: list[dict[str, str | None]]
+    needs: list[dict[str, tuple[str | None, str | None]]]
     skip_null: bool
     spine: pl.DataFrame
     as_of: datetime | None
@@ -48,7 +48,12 @@ class Case:
     @property
     def service(self) -> al.FeatureService:
         variants = [
-            al.Variant(f"v{i}", needs=list(needed), max_age={p: age for p, age in needed.items() if age is not None})
+            al.Variant(
+                f"v{i}",
+                needs=list(needed),
+                max_age={p: age for p, (age, _) in needed.items() if age is not None},
+                max_event_age={p: age for p, (_, age) in needed.items() if age is not None},
+            )
             for i, needed in enumerate(self.needs)
         ]
         return al.FeatureService(
@@ -63,6 +68,12 @@ class Case:
     def beats(self, provider: str) -> list[int]:
         position = None if self.positions is None else self.positions.get(provider)
         return [micros(t) for t in self.logs[provider].heartbeats(position=position)["arrival_time"]]
+
+    def rows(self, provider: str) -> list[tuple[int, int]]:
+        """Arrival and event of what is no retraction."""
+        position = None if self.positions is None else self.positions.get(provider)
+        frame = self.logs[provider].scan(position=position).filter(~pl.col("is_retraction")).collect()
+        return [(micros(came), micros(event)) for came, event in frame.select("arrival_time", "event_time").rows()]
 
 
 @st.composite
@@ -126,8 +137,9 @@ def cases(draw: st.DrawFn) -> Case:
     needs = []
     for place in range(draw(st.integers(0, 3))):
         some = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True))
-        needs.append({name: draw(st.sampled_from(["5m", "40m", None])) for name in some})
-        if place and not any(p in down_after or age for p, age in needs[-2].items()):
+        ages = st.sampled_from(["5m", "40m", None, None])
+        needs.append({name: (draw(ages), draw(ages)) for name in some})
+        if place and not any(p in down_after or any(both) for p, both in needs[-2].items()):
             needs.pop()  # the one before could never be passed over
     asked = draw(
         st.lists(
@@ -191,10 +203,11 @@ def test_each_cell_is_from_the_source_that_plain_loops_choose(engine, case):
 def test_the_rows_of_a_variant_are_those_at_which_plain_loops_choose_it(case):
     as_of = None if case.as_of is None else micros(case.as_of)
     beats = {name: case.beats(name) for name in NAMES}
-    needs = [{p: span(age) for p, age in needed.items()} for needed in case.needs]
+    needs = [{p: (span(age), span(event_age)) for p, (age, event_age) in needed.items()} for needed in case.needs]
+    rows = {name: case.rows(name) for name in NAMES}
     limits = {name: limit for name in NAMES if (limit := span(case.down_after.get(name))) is not None}
     spine = case.spine.with_row_index("row")
-    chosen = [oracle.variant(needs, beats, micros(t), limits, as_of) for t in spine["prediction_time"]]
+    chosen = [oracle.variant(needs, beats, rows, micros(t), limits, as_of) for t in spine["prediction_time"]]
     whole = al.point_in_time_join(spine, case.views, service=case.service, as_of=case.as_of, positions=case.positions)
     for place in range(len(needs)):
         found = al.point_in_time_join(

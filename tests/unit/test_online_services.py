@@ -165,6 +165,26 @@ def test_a_variant_that_fits_but_comes_later_says_so_and_ages_are_told(logs, clo
     ]
 
 
+def test_a_provider_that_lives_and_sends_nothing_new_is_not_fresh(logs, clock):
+    variants = [al.Variant("full", max_event_age="20m"), al.Variant("no_satellite", needs=["backup"])]
+    service = power(variants=variants)
+    send(logs["satellite"], 0, 100.0)
+    send(logs["backup"], 0, 90.0)
+    server = FeatureServer(views(logs), settings=AT_ONCE, clock=clock)
+    server.catch_up()
+    assert resolve(server, service).variant == "full"
+    clock.now = at(21)
+    poll(logs["satellite"], 21)
+    server.catch_up()
+    found = resolve(server, service)
+    assert [one.reason for one in found.variants] == ["'satellite' is not fresh enough: no event of the last 20m", ""]
+    send(logs["satellite"], 15, 110.0)
+    server.catch_up()
+    clock.now = at(22)
+    server.catch_up()
+    assert resolve(server, service).variant == "full"  # what came since is added to what was known
+
+
 def test_a_service_without_variants_resolves_to_itself(logs, clock):
     send(logs["satellite"], 0, 100.0)
     server = FeatureServer(views(logs), settings=AT_ONCE, clock=clock)
@@ -198,6 +218,10 @@ def test_each_answer_on_the_way_is_that_of_the_training_set_at_its_t_and_positio
         power(),
         power(skip_null=True, down_after="20m"),
         power(down_after={"satellite": "10m", "backup": "15m"}, variants=[al.Variant("full", max_age="7m")]),
+        power(
+            down_after=None,
+            variants=[al.Variant("full", max_event_age="20m"), al.Variant("no_satellite", needs=["backup"])],
+        ),
     ]
     server = FeatureServer(declared, settings=AT_ONCE, clock=clock)
     server.catch_up()

@@ -194,6 +194,41 @@ def test_a_needed_provider_must_be_fresh_enough_and_exactly_the_limit_is():
     assert chosen(service, "no_satellite", "10:45", "10:46") == ["10:46"]
 
 
+def test_the_newest_event_of_a_needed_provider_must_be_fresh_enough_too():
+    fresh = al.Variant("full", max_event_age="1h")
+    service = power(down_after=None, variants=[fresh, al.Variant("no_satellite", needs=["backup"])])
+    # The event of 10:30 is known from 10:35 on, and an hour old at 11:30; that of 12:00 is known from 12:05 on.
+    times = ("10:00", "10:05", "11:00", "11:01", "11:30", "11:30:00.000001", "12:04", "12:05")
+    assert chosen(service, "full", *times) == ["10:05", "11:00", "11:01", "11:30", "12:05"]
+    assert chosen(service, "no_satellite", *times) == ["10:00", "11:30", "12:04"]
+    assert chosen(service, "full", "12:05", as_of=at("12:04")) == []
+
+
+def test_a_late_event_does_not_make_a_provider_older_and_a_retraction_brings_nothing():
+    frame = pl.concat(
+        [
+            SATELLITE[:2],
+            table("site event_time arrival_time log_sequence", ("a", "09:00", "10:50", 2)),
+            table("site event_time arrival_time is_retraction log_sequence", ("a", "11:20", "11:25", True, 3)),
+        ],
+        how="diagonal_relaxed",
+    )
+    service = power(down_after=None, variants=[al.Variant("full", max_event_age={"satellite": "30m"})])
+    times = ("10:36", "10:51", "11:00", "11:26")
+    found = al.point_in_time_join(sites(*times), [satellite(frame), backup()], service=service, variant="full")
+    assert [f"{t:%H:%M}" for t in found["prediction_time"]] == ["10:36", "10:51", "11:00"]
+
+
+def test_of_forecasts_the_newest_issue_must_be_fresh_enough():
+    runs = table("site event_time issue_time arrival_time wind", ("a", "18:00", "10:00", "10:20", 5.0))
+    view = al.FeatureView("nwp", ["site"], runs, [al.forecast("wind", "6h", "6h")], kind="forecast")
+    service = al.FeatureService(
+        "power", ["nwp__wind_forecast_6h"], variants=[al.Variant("full", max_event_age="1h")], views=[view]
+    )
+    found = al.point_in_time_join(sites("10:19", "10:20", "11:00", "11:01"), view, service=service, variant="full")
+    assert [f"{t:%H:%M}" for t in found["prediction_time"]] == ["10:20", "11:00"]
+
+
 def test_a_variant_may_give_fewer_features():
     service = power(
         features=["satellite__ghi", "backup__cloud"],
@@ -282,7 +317,7 @@ def test_a_service_survives_as_plain_data():
         },
         down_after="1h",
         variants=[
-            al.Variant("full", max_age={"satellite": "5m"}),
+            al.Variant("full", max_age={"satellite": "5m"}, max_event_age="1h"),
             al.Variant("less", needs=[], features=["backup__mode"]),
         ],
         skip_null=True,
