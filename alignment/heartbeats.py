@@ -70,11 +70,7 @@ class Newest:
 
     def at(self, t: Instants, as_of_us: int | None = None) -> Instants:
         """Per instant the newest event that is known there, `NEVER` if none is."""
-        known = t if as_of_us is None else np.minimum(t, as_of_us)
-        if not len(self.arrivals):
-            return np.full(len(t), NEVER)
-        place = np.searchsorted(self.arrivals, known, side="right") - 1
-        return np.where(place >= 0, self.events[np.maximum(place, 0)], NEVER)
+        return _last(self.arrivals, self.events, t, as_of_us)
 
 
 def newest_of(views: Iterable[FeatureView], *, position: int | None = None, after: int | None = None) -> Newest:
@@ -110,9 +106,14 @@ def last_heartbeats(beats: Instants, t: Instants, as_of_us: int | None = None) -
         >>> last_heartbeats(np.array([10, 20]), np.array([9, 10, 25]), as_of_us=15)[1:].tolist()
         [10, 10]
     """
+    return _last(beats, beats, t, as_of_us)
+
+
+def _last(arrivals: Instants, told: Instants, t: Instants, as_of_us: int | None) -> Instants:
+    """Per instant what the last arrival that counts there told, `NEVER` if none does."""
     known = t if as_of_us is None else np.minimum(t, as_of_us)
-    place = np.searchsorted(beats, known, side="right")
-    return np.where(place > 0, beats[np.maximum(place, 1) - 1], NEVER) if len(beats) else np.full(len(t), NEVER)
+    place = np.searchsorted(arrivals, known, side="right") - 1
+    return np.where(place >= 0, told[np.maximum(place, 0)], NEVER) if len(arrivals) else np.full(len(t), NEVER)
 
 
 def is_down(last: Instants, t: Instants, down_after_us: int) -> Bools:

@@ -373,8 +373,8 @@ FAULTS = [
     Fault(
         "a heartbeat at t does not count",
         "R20",
-        'place = np.searchsorted(beats, known, side="right")',
-        'place = np.searchsorted(beats, known, side="left")',
+        'place = np.searchsorted(arrivals, known, side="right") - 1',
+        'place = np.searchsorted(arrivals, known, side="left") - 1',
     ),
     Fault(
         "heartbeats after as_of count",
@@ -433,7 +433,7 @@ FAULTS = [
     Fault(
         "the greatest age of a needed provider is ignored",
         "R20",
-        "        found[is_stale(last, t, max_age_us)] = IS_STALE\n",
+        "        found[is_stale(last, t, max_age.total_us)] = IS_STALE\n",
         "        pass\n",
     ),
     Fault(
