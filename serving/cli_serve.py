@@ -37,6 +37,9 @@ def serve(
         str | None, typer.Option(help="Folder of logs to write the answers to, for `asknown audit`; none by default.")
     ] = None,
     sample: Annotated[float, typer.Option(help="The share of the answers that is written.", min=0, max=1)] = 1.0,
+    redis: Annotated[
+        bool, typer.Option("--redis", help="Share the state in Redis, whose address is in ASKNOWN_REDIS_URL.")
+    ] = False,
     max_behind: Annotated[str | None, typer.Option(help="How far behind the logs it may answer.")] = None,
     poll_every: Annotated[str | None, typer.Option(help="How often it looks for new commits.")] = None,
     max_body: Annotated[int | None, typer.Option(help="The greatest body of a question, bytes.", min=1)] = None,
@@ -69,6 +72,7 @@ def serve(
         state=state,
         served_log=served_log,
         sample=sample,
+        redis=redis,
         drain_seconds=drain,
         stop_within=stop_within,
         storage_options=storage_options(storage_option),

@@ -49,6 +49,7 @@ class Application:
         limits: What one may ask for.
         crew: The workers, for what concerns all of them.
         push: What takes pushed rows, if anything does.
+        waits: Whether reading waits for another process, so that the loop must not.
 
     Attributes:
         metrics: What counts, once the definitions are known.
@@ -56,10 +57,18 @@ class Application:
     """
 
     def __init__(
-        self, definitions: Definitions, *, tokens: Tokens, limits: HttpLimits, crew: Crew, push: Pushing | None = None
+        self,
+        definitions: Definitions,
+        *,
+        tokens: Tokens,
+        limits: HttpLimits,
+        crew: Crew,
+        push: Pushing | None = None,
+        waits: bool = False,
     ) -> None:
         self._definitions, self._tokens, self._limits, self._crew, self._push = definitions, tokens, limits, crew, push
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self._most_here = 0 if waits else _IN_A_THREAD
+        self._pool = ThreadPoolExecutor(4 * _THREADS if waits else _THREADS, thread_name_prefix="read")
         self._in_flight = 0
         self._say = logger("serve")
         self.metrics: Metrics | None = None
@@ -124,7 +133,7 @@ class Application:
             return JSON, encoding.as_json(found, names, status=asked.status, ages=asked.ages)
 
         height = len(next(iter(asked.entities.values()), ()))
-        if as_of is None and height * max(len(asked.features), 20) <= _IN_A_THREAD:
+        if as_of is None and max(height, 1) * max(len(asked.features), 20) <= self._most_here:
             return answer()
         return await asyncio.get_running_loop().run_in_executor(self._pool, answer)
 

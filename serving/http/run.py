@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from serving.http.pushing import Pushing
     from serving.http.settings import HttpSettings
 
+_REDIS: Final = "ASKNOWN_REDIS_URL"
 ECHO_SECONDS: Final = 1.0
 """A signal that comes so soon after the first is the same wish to stop."""
 
@@ -67,7 +68,8 @@ class Worker:
         known = os.environ if environment is None else environment
         self._settings, self._listening, self._folder, self._worker = settings, listening, folder, worker
         self.tokens = Tokens(known)
-        self.definitions = Definitions(open_server, online=settings.online, on_open=self._written_down())
+        opener = open_server or (_over_redis(settings) if settings.redis else None)
+        self.definitions = Definitions(opener, online=settings.online, on_open=self._written_down())
         self._crew = Crew(self.definitions, settings.views, folder, worker=worker, workers=settings.workers)
         self._push: Pushing | None = None
         if settings.providers is not None:
@@ -75,7 +77,12 @@ class Worker:
 
             self._push = Pushing(settings, known, worker=worker)
         self.app = Application(
-            self.definitions, tokens=self.tokens, limits=settings.limits, crew=self._crew, push=self._push
+            self.definitions,
+            tokens=self.tokens,
+            limits=settings.limits,
+            crew=self._crew,
+            push=self._push,
+            waits=settings.redis,
         )
         self._say = logger("serve")
         self._signalled: float | None = None
@@ -199,6 +206,19 @@ class Worker:
         return write_down
 
 
+def _over_redis(settings: HttpSettings) -> Callable[..., FeatureServer]:
+    """What makes servers whose rows are in Redis.
+
+    Raises:
+        OptionError: If the environment does not say where that is.
+        MissingExtraError: If the client library is not installed.
+    """
+    from serving.online import RedisBackend
+
+    RedisBackend(None, settings.online).close()  # what is wrong with the address is said before anything is loaded
+    return lambda views: FeatureServer(views, settings=settings.online, backend=RedisBackend(None, settings.online))
+
+
 def serve_here(settings: HttpSettings, *, environment: Mapping[str, str] | None = None) -> None:
     """Serve with one process, this one, until SIGTERM or SIGINT.
 
@@ -258,7 +278,7 @@ def announce(settings: HttpSettings, listening: socket.socket, tokens: Tokens) -
 def set_up_logging(settings: HttpSettings, environment: Mapping[str, str] | None) -> None:
     """Lines on standard error, without tokens."""
     known = os.environ if environment is None else environment
-    secrets = [known[variable] for variable in VARIABLES.values() if known.get(variable)]
+    secrets = [known[variable] for variable in (*VARIABLES.values(), _REDIS) if known.get(variable)]
     configure_logging(as_json=settings.as_json, verbose=settings.verbose, redact=Redactor(secrets))
 
 

@@ -54,6 +54,7 @@ class HttpSettings:
         state: A local folder for rows that are not in a log yet; None puts it beside the logs.
         served_log: Where answers are written down; None writes none.
         sample: The share of answers that is.
+        redis: Whether rows are kept in the Redis that the environment names, for all replicas, and not in each process.
         online: How the logs are followed.
         limits: What a client may do.
         drain_seconds: How long questions are still answered after SIGTERM, while `/readyz` says 503.
@@ -72,6 +73,7 @@ class HttpSettings:
     state: Path | None = None
     served_log: str | None = None
     sample: float = 1.0
+    redis: bool = False
     online: OnlineSettings = field(default_factory=OnlineSettings)
     limits: HttpLimits = field(default_factory=HttpLimits)
     drain_seconds: float = 1.0
