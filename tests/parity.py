@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from deltalake import DeltaTable
 
 import alignment as al
 from ingestion import ObservationLog, Poll, create_log, open_log
-from serving.online import AsOfError, FeatureServer
+from serving.online import AsOfError, FeatureServer, NotReadyError
 from serving.served import AuditReport, ServedLog, audit, read_served
 from serving.served.tables import list_tables
 
@@ -261,7 +262,7 @@ class World:
 def serve(root: Path, seed: int, replica: str, redis: str = "") -> None:
     """Answer whoever asks, until the process is killed; one that starts again goes on after what was kept."""
     declared = views(root)
-    server = FeatureServer(declared, **({"backend": redis_backend(redis)} if redis else {})).start()
+    server = started(declared, redis)
     served = ServedLog(root, declared, replica=replica, most=10 * BACKLOG)
     server.on_answer.append(served.offer)
     chance = random.Random(seed)
@@ -273,8 +274,12 @@ def serve(root: Path, seed: int, replica: str, redis: str = "") -> None:
             "site": [chance.choice([*METERS, 999, None]) for _ in range(count)],
         }
         past = datetime.now(UTC) - timedelta(seconds=chance.uniform(2.0, 10.0)) if chance.random() < 0.01 else None
-        with contextlib.suppress(AsOfError):  # a busy machine may know less than the two seconds ago that are asked for
+        try:
             server.read(chance.choice(LISTS), entities, as_of=past)
+        except AsOfError:
+            pass  # a busy machine may know less than the two seconds ago that are asked for
+        except NotReadyError:
+            time.sleep(0.02)  # the state is gone and built anew: no answer is better than a wrong one
         time.sleep(0.005)  # the providers need the processors too
         while served.counts.pending > BACKLOG:
             time.sleep(0.05)
@@ -282,11 +287,19 @@ def serve(root: Path, seed: int, replica: str, redis: str = "") -> None:
             raise SystemExit(f"not everything was kept: {served.counts}")
 
 
-def redis_backend(url: str) -> Any:
-    """The online state that replicas share."""
-    from serving.online.redis_backend import RedisBackend
+def started(declared: list[al.FeatureView], redis: str) -> FeatureServer:
+    """A server that follows; tried again while Redis cannot be reached or fails over."""
+    if not redis:
+        return FeatureServer(declared).start()
+    from serving.online import RedisBackend
 
-    return RedisBackend(url)
+    while True:
+        server = FeatureServer(declared, backend=RedisBackend(redis))
+        try:
+            return server.start()
+        except NotReadyError:
+            server.close()
+            time.sleep(0.1)
 
 
 # ------------------------------------------------------------------------------------------------------------- driving
@@ -345,6 +358,7 @@ def run(
     redis: str = "",
     lived: float = 8.0,
     kills: int = 1,
+    disturb: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Ingest and serve until so many vectors were served, killing a server now and then; then audit all of it.
 
@@ -356,6 +370,7 @@ def run(
         redis: Address of the online state that they share; in their own memory if empty.
         lived: About how many seconds a server lives before it is killed.
         kills: How many servers are killed at least.
+        disturb: Called between kills: what else goes wrong.
     """
     make_logs(root)
     chance = random.Random(seed)
@@ -369,6 +384,7 @@ def run(
         while killed < kills or kept(root) < vectors:
             time.sleep(chance.uniform(0.5, 1.5) * lived / replicas)
             assert world.poll() is None, "the world stopped"
+            disturb()
             victim = chance.choice(list(servers))
             assert servers[victim].poll() is None, f"{victim} stopped: {servers[victim].returncode}"
             stop(servers[victim])
