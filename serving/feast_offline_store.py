@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -20,7 +20,6 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from pydantic import StrictBool, StrictStr, field_validator
 
-from alignment.join import ENGINES
 from serving.errors import OptionError
 from serving.feast_support import writing
 from serving.feast_support.entity_frames import Asked, one_instant, query_entities, read_entities
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
     from feast.data_source import DataSource
     from feast.feature_logging import LoggingConfig, LoggingSource
     from feast.infra.registry.base_registry import BaseRegistry
+
+ENGINES: Final = ("local", "duckdb")
+"""Those of `alignment` that run where Feast does."""
 
 
 class AvailabilityOfflineStoreConfig(FeastConfigBaseModel):
