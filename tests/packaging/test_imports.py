@@ -27,6 +27,18 @@ PUBLIC_MODULES = {
     "alignment.heartbeats",
     "alignment.labels",
     "alignment.service_binding",
+    # What a server's state is made of, in memory or elsewhere: rows in canonical form, their arrangement, the evaluator's store.
+    "alignment.features",
+    "alignment.layout",
+    "alignment.online",
+    "alignment.online.compiled",
+    "alignment.online.growing",
+    "alignment.online.store",
+    "alignment.online.trimming",
+    "alignment.rows",
+    "ingestion.instants",
+    "ingestion.ledger",
+    "ingestion.reading",
     "ingestion.errors",
     # What the served log shares with an observation log: where it is, its types, and which rows are an entity's.
     "ingestion.datasets",
