@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 import alignment as al
-from alignment.choosing import CODE_OF, FITS, IS_DOWN, IS_OLD, choose_source, choose_variant, problem_of
+from alignment.choosing import CODE_OF, FITS, IS_DOWN, IS_OLD, Codes, choose_source, choose_variant, problem_of
 from alignment.definitions import definition_hash, describe_service
 from alignment.durations import instant_from_us, instant_us
-from alignment.heartbeats import NEVER, Newest, is_down, last_heartbeats, newest_of
+from alignment.heartbeats import NEVER, Bools, Newest, is_down, last_heartbeats, newest_of
 from alignment.service_binding import BoundService, BoundVariant, Source, bind
 from serving.online.answers import Answer, AnsweredColumn
 from serving.online.backend import Ints
@@ -86,13 +86,47 @@ class Resolution:
         return asdict(self) | {"positions": dict(self.positions)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What answering some features of a service takes.
+
+    Attributes:
+        features: Their full names.
+        reads: Full names of all features to read.
+        judged: Providers of which it must be known whether they are down.
+        alike: Features with fallbacks by the providers of their sources, so that those alike are decided together.
+    """
+
+    features: list[str]
+    reads: list[str]
+    judged: list[str]
+    alike: dict[tuple[str, ...], list[str]]
+
+    @classmethod
+    def of(cls, bound: BoundService, features: Sequence[str]) -> _Plan:
+        """The plan for some features."""
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name in features:
+            if len(bound.sources[name]) > 1:
+                alike.setdefault(tuple(source.provider for source in bound.sources[name]), []).append(name)
+        return cls(list(features), bound.read(features), bound.judged(features), alike)
+
+
 @dataclass(slots=True)
 class _Known:
     """What a server need not look up again for a service."""
 
     bound: BoundService
     views: list[al.FeatureView]
+    plans: dict[str | None, _Plan] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+
+    def plan(self, variant: str | None) -> _Plan:
+        """The plan for a variant, or for all features."""
+        if variant not in self.plans:
+            names = list(self.bound.sources) if variant is None else self.bound.variant(variant).features
+            self.plans[variant] = _Plan.of(self.bound, names)
+        return self.plans[variant]
 
 
 _services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
@@ -128,25 +162,18 @@ def read_service(
         OnlineError: What `FeatureServer.read` refuses.
     """
     known = _known(server, service)
-    bound = known.bound
-    features = list(bound.sources) if variant is None else list(bound.variant(variant).features)
-    answer = server.read(bound.read(features), entities, as_of=as_of)
+    bound, plan = known.bound, known.plan(variant)
+    answer = server.read(plan.reads, entities, as_of=as_of)
     given = {column.name: column for column in answer.columns}
-    t = np.array([instant_us(answer.t, "t")])
-    down = {
-        provider: bool(
-            is_down(_last(server, provider, answer.positions[provider], t), t, bound.down_after[provider])[0]
-        )
-        for provider in bound.judged(features)
-    }
+    chosen = _choose(plan, bound, given, _down(server, bound, plan.judged, answer))
     columns: list[AnsweredColumn] = []
-    for name in features:
-        chain = bound.sources[name]
-        if len(chain) == 1:
+    for name in plan.features:
+        if name not in chosen:
             columns.append(given[name])
             continue
-        told, source = _fall_back(name, chain, given, down, bound)
-        columns += [told, source] if sources else [told]
+        columns.append(_told(bound, name, given, chosen[name]))
+        if sources:
+            columns.append(_source(bound, name, given[name], chosen[name]))
     if answer.definition not in known.hashes:
         known.hashes[answer.definition] = definition_hash([answer.definition, describe_service(service)])
     return replace(answer, columns=columns, definition=known.hashes[answer.definition])
@@ -269,39 +296,58 @@ def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping
     return instant_us(as_of, "as_of"), ready.positions
 
 
-def _fall_back(
-    name: str,
-    chain: Sequence[Source],
-    given: Mapping[str, AnsweredColumn],
-    down: Mapping[str, bool],
-    bound: BoundService,
-) -> tuple[AnsweredColumn, AnsweredColumn]:
-    """A feature after its fallbacks, and where each value is from."""
+def _down(server: FeatureServer, bound: BoundService, judged: Sequence[str], answer: Answer) -> dict[str, bool]:
+    """Which providers are down at the (t, p) of an answer."""
+    if not judged:
+        return {}
+    t = np.array([instant_us(answer.t, "t")])
+    last = {provider: _last(server, provider, answer.positions[provider], t) for provider in judged}
+    return {provider: bool(is_down(last[provider], t, bound.down_after[provider])[0]) for provider in judged}
+
+
+def _choose(
+    plan: _Plan, bound: BoundService, given: Mapping[str, AnsweredColumn], down: Mapping[str, bool]
+) -> dict[str, list[int]]:
+    """Per feature with fallbacks, for each row the place of the source that answers."""
+    found: dict[str, list[int]] = {}
+    for providers, names in plan.alike.items():
+        asked: list[tuple[Codes, Bools] | None] = []
+        for place, provider in enumerate(providers):
+            if not provider:
+                asked.append(None)
+                continue
+            columns = [given[bound.sources[name][place].name] for name in names]
+            codes = np.array([CODE_OF[status] for column in columns for status in column.status], np.uint8)
+            asked.append((codes, np.full(len(codes), down.get(provider, False))))
+        chosen = choose_source(asked, skip_null=bound.service.skip_null).tolist()
+        height = len(chosen) // len(names)
+        found |= {name: chosen[i * height : (i + 1) * height] for i, name in enumerate(names)}
+    return found
+
+
+def _told(bound: BoundService, name: str, given: Mapping[str, AnsweredColumn], chosen: Sequence[int]) -> AnsweredColumn:
+    """A feature as its sources answer it."""
     own, dtype = given[name], bound.dtypes[name]
-    height = len(own.status)
-    columns = [None if source.view is None else given[source.name] for source in chain]
-    chosen = choose_source(
-        [
-            None
-            if column is None
-            else (
-                np.fromiter((CODE_OF[status] for status in column.status), np.uint8, height),
-                np.full(height, down.get(source.provider, False)),
-            )
-            for source, column in zip(chain, columns, strict=True)
-        ],
-        skip_null=bound.service.skip_null,
-    ).tolist()
-    names = pl.Enum([source.name for source in chain])
-    none: list[int | None] = [None] * height
-    source = AnsweredColumn(
-        f"{name}__source", own.provider, names, [chain[i].name for i in chosen], ["present"] * height, none, none
-    )
     if not any(chosen):
-        return own, source
-    parts = [_parts(source, column, dtype, height) for source, column in zip(chain, columns, strict=True)]
-    values, status, events, arrivals = ([parts[i][of][row] for row, i in enumerate(chosen)] for of in range(4))
-    return AnsweredColumn(name, own.provider, dtype, values, status, events, arrivals), source
+        return own
+    parts = [_parts(source, given.get(source.name), dtype, len(chosen)) for source in bound.sources[name]]
+    return AnsweredColumn(
+        name,
+        own.provider,
+        dtype,
+        values=[parts[place][0][row] for row, place in enumerate(chosen)],
+        status=[parts[place][1][row] for row, place in enumerate(chosen)],
+        events=[parts[place][2][row] for row, place in enumerate(chosen)],
+        arrivals=[parts[place][3][row] for row, place in enumerate(chosen)],
+    )
+
+
+def _source(bound: BoundService, name: str, own: AnsweredColumn, chosen: Sequence[int]) -> AnsweredColumn:
+    """Which source each value is of."""
+    names = [source.name for source in bound.sources[name]]
+    none: list[int | None] = [None] * len(chosen)
+    told = [names[place] for place in chosen]
+    return AnsweredColumn(f"{name}__source", own.provider, pl.Enum(names), told, ["present"] * len(told), none, none)
 
 
 def _parts(

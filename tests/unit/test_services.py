@@ -208,8 +208,8 @@ def test_a_late_event_does_not_make_a_provider_older_and_a_retraction_brings_not
     frame = pl.concat(
         [
             SATELLITE[:2],
-            table("site event_time arrival_time log_sequence", ("a", "09:00", "10:50", 2)),
-            table("site event_time arrival_time is_retraction log_sequence", ("a", "11:20", "11:25", True, 3)),
+            table("site event_time arrival_time log_sequence", ("a", "09:00", "10:50", 2), ("a", "09:10", "10:55", 3)),
+            table("site event_time arrival_time is_retraction log_sequence", ("a", "11:20", "11:25", True, 4)),
         ],
         how="diagonal_relaxed",
     )
