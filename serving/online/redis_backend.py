@@ -165,6 +165,7 @@ class RedisBackend:
             head = state.build(
                 lambda: self._whole(view, position, complete_through), distrusted=distrusted, wait=_BUILD_WAIT
             )
+            view.trimming.built(state)
         state.adopt(head)
         view.position = head.position
 
@@ -208,9 +209,13 @@ class RedisBackend:
                 commands.append(names.records(text))
                 if asked[name].state.layout.has_heap:
                     commands.append(names.heap(text))
+        seen = [view.seen for view in asked.values()]  # before the command is sent: others read meanwhile
         with self.connection.reached() as client:
             raw = client.mget(commands)
-        heads = {name: self._head(name, view, raw[i]) for i, (name, view) in enumerate(asked.items())}
+        heads = {
+            name: self._head(name, view, told, before)
+            for (name, view), told, before in zip(asked.items(), raw, seen, strict=False)
+        }
         positions = {
             view.compiled.provider: min(
                 heads[other].position
@@ -232,7 +237,7 @@ class RedisBackend:
             rows[name] = ViewRows(block(view.compiled, view.state.layout, head, mine, step, position), numbers)
         yield Reading(rows, positions, min(head.complete_through for head in heads.values()))
 
-    def _head(self, name: str, view: _View, raw: bytes | None) -> Head:
+    def _head(self, name: str, view: _View, raw: bytes | None, seen: Head | None) -> Head:
         """The head of a view, if it may be answered from.
 
         Raises:
@@ -243,12 +248,11 @@ class RedisBackend:
                 f"{self.connection.place} has no state of view {name!r} now: {self.fault or 'it is being built'}"
             )
         head = Head(*HEAD.unpack(raw))
-        seen = view.seen
         if seen is not None and (head.epoch, head.position) < (seen.epoch, seen.position):
             raise StateUnavailableError(
                 f"{self.connection.place} lacks rows of view {name!r} that it had: it is being built anew"
             )
-        if seen is None or head != seen:
+        if head != seen:
             view.seen = head
         return head
 

@@ -65,6 +65,11 @@ class Trimming:
             described = described.with_columns(ranked[KEY])
         return needed_rows(self.compiled, described, oldest=oldest, keep_events=self.keep_events)
 
+    def built(self, state: ViewState) -> None:
+        """Take what was just built for trimmed."""
+        self._after.update(state.sizes)
+        state.sizes.clear()
+
     def trim(self, state: ViewState, *, oldest: int, position: int, everything: bool = False) -> int:
         """Trim the entities that have grown.
 

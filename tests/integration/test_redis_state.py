@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import polars as pl
 import pytest
 import redis as client_library
 from polars.testing import assert_frame_equal
-from services import Server, redis_server, running
+from services import Server, free_port, redis_server, running
 
 import alignment as al
 from ingestion import ObservationLog, create_log, open_log
@@ -603,3 +605,120 @@ def test_an_address_that_is_missing_or_none_is_said_without_showing_it(monkeypat
     with pytest.raises(OptionError, match="ASKNOWN_REDIS_URL is not the address of a Redis") as caught:
         RedisBackend()
     assert "s3cret" not in str(caught.value)
+
+
+def test_rows_that_were_trimmed_are_read_from_the_log_once(
+    log: ObservationLog, there: client_library.Redis, replica: Callable[..., FeatureServer], clock: Time
+) -> None:
+    hours = [clock.now - timedelta(hours=h) for h in range(20, 0, -1)]
+    log.append(
+        pl.DataFrame({"station": ["a"] * 20, "event_time": hours, "temp": [float(i) for i in range(20)]}), evolve=True
+    )
+    clock.move(hours=1)
+    view = over(log, al.latest("temp"), al.sequence("temp", 6))
+    settings = OnlineSettings(keep_events=3)
+    one, two = replica(view, settings=settings), replica(view, settings=settings)
+    one.catch_up()
+    two.catch_up()
+    assert one.backend._views["w"].state.layout.width * 3 + 24 == there.strlen(there.keys("*:e:a")[0])  # type: ignore[attr-defined]
+    assert_as_joined(ask(one, "a"), view)
+    assert one.from_log == 1
+    assert_as_joined(ask(one, "a"), view)
+    assert_as_joined(ask(two, "a"), view)
+    assert (one.from_log, two.from_log) == (1, 0)
+    log.append(pl.DataFrame({"station": ["a"], "event_time": [clock.now], "temp": [99.0]}))
+    clock.move(minutes=5)
+    two.catch_up()
+    two.backend.trim(oldest=int(clock.now.timestamp() * 1e6), keep_events=3)
+    answer = ask(two, "a")
+    assert answer.columns[1].values == [[15.0, 16.0, 17.0, 18.0, 19.0, 99.0]]
+    assert two.from_log == 0
+
+
+def test_an_entity_with_many_rows_is_written_in_pieces(
+    log: ObservationLog,
+    there: client_library.Redis,
+    replica: Callable[..., FeatureServer],
+    clock: Time,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.online.redis_state.PIECE_BYTES", 1_000)
+    rng = random.Random(18)
+    log.append(readings(rng, clock.now, 200), evolve=True)
+    clock.move(minutes=1)
+    one = replica(over(log))
+    there.config_resetstat()
+    one.catch_up()
+    assert there.info("commandstats")["cmdstat_evalsha"]["calls"] > 10
+    assert_as_joined(ask(one), over(log))
+    for _ in range(3):
+        log.append(readings(rng, clock.now, 200))
+        clock.move(minutes=1)
+        one.catch_up()
+        assert_as_joined(ask(one), over(log))
+
+
+def test_readers_in_many_threads_read_while_it_is_written(
+    log: ObservationLog, there: client_library.Redis, replica: Callable[..., FeatureServer], clock: Time
+) -> None:
+    rng = random.Random(19)
+    log.append(readings(rng, clock.now, 40), evolve=True)
+    clock.move(minutes=1)
+    view = over(log)
+    server = replica(view)
+    server.catch_up()
+    done = threading.Event()
+    answers: list[Answer] = []
+    problems: list[Exception] = []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                answers.append(ask(server))
+            except Exception as error:  # noqa: BLE001 - told by the test
+                problems.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        log.append(readings(rng, clock.now, 20))
+        clock.move(seconds=10)
+        server.catch_up()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    for answer in {(answer.t, answer.positions["weather"]): answer for answer in answers}.values():
+        assert_as_joined(answer, view)
+
+
+def test_it_is_reached_over_tls(
+    tmp_path: Path,
+    log: ObservationLog,
+    replica: Callable[..., FeatureServer],
+    clock: Time,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made += ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    if shutil.which("openssl") is None or subprocess.run(made, capture_output=True, check=False).returncode:
+        pytest.skip("openssl makes no certificate here")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    options += ["--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"]
+    log.append(readings(random.Random(20), clock.now, 20), evolve=True)
+    clock.move(minutes=1)
+    with running(redis_server(folder, *options)):
+        monkeypatch.setenv("ASKNOWN_REDIS_URL", f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}")
+        server = replica(over(log))
+        server.catch_up()
+        assert_as_joined(ask(server), over(log))
+        monkeypatch.setenv("ASKNOWN_REDIS_URL", f"rediss://127.0.0.1:{port}/0")
+        stranger = replica(over(log))
+        stranger.catch_up()
+        assert "certificate verify failed" in stranger.readiness().reason
