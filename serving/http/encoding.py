@@ -68,40 +68,30 @@ def as_json(answer: Answer, names: Sequence[str], *, status: bool = False, ages:
         ages: Add `event_age` and `arrival_age`, seconds.
     """
     height = _height(answer)
-    head = {"feature_names": [*answer.entities, *names], **facts(answer)}
-    parts = [b'{"metadata":', encode(head), b',"results":[']
-    add = parts.append
-    entity_tail = b',"statuses":' + _all_present(height) + b',"event_timestamps":' + _no_instants(height) + b"},"
-    for values in answer.entities.values():
-        add(b'{"values":')
-        add(_values(values, "mixed"))
-        add(entity_tail)
-    instants: dict[int, bytes] = {}
+    of_entities = {"statuses": _all_present(height), "event_timestamps": _no_instants(height)}
+    results: list[dict[str, Any]] = [
+        {"values": list(map(_named_within, values)), **of_entities} for values in answer.entities.values()
+    ]
+    instants: dict[int, msgspec.Raw] = {}
     t = (answer.t - _ZERO) // _MICROSECOND
     for column in answer.columns:
-        add(b'{"values":')
-        add(_values(column.values, _how(column.dtype)))
-        add(b',"statuses":')
-        add(_statuses(column.status))
-        add(b',"event_timestamps":')
-        place = id(column.events)
-        text = instants.get(place)
-        if text is None:
-            text = instants[place] = encode(list(map(_instant_text, column.events)))
-        add(text)
+        events = column.events
+        text = instants.get(id(events))
+        if text is None:  # columns of one view share their rows' instants
+            text = instants[id(events)] = msgspec.Raw(encode(list(map(_instant_text, events))))
+        result = {
+            "values": _values(column.values, _how(column.dtype)),
+            "statuses": _statuses(column.status),
+            "event_timestamps": text,
+        }
         if status:
-            add(b',"status":')
-            add(encode(column.status))
+            result["status"] = column.status
         if ages:
-            add(b',"event_age":')
-            add(encode([None if event is None else (t - event) / 1e6 for event in column.events]))
-            add(b',"arrival_age":')
-            add(encode([None if arrival is None else (t - arrival) / 1e6 for arrival in column.arrivals]))
-        add(b"},")
-    if len(parts) > 3:
-        parts[-1] = parts[-1][:-1]  # no comma after the last
-    add(b"]}\n")
-    return b"".join(parts)
+            result["event_age"] = [None if event is None else (t - event) / 1e6 for event in events]
+            result["arrival_age"] = [None if arrival is None else (t - arrival) / 1e6 for arrival in column.arrivals]
+        results.append(result)
+    head = {"feature_names": [*answer.entities, *names], **facts(answer)}
+    return encode({"metadata": head, "results": results}) + b"\n"
 
 
 def as_arrow(answer: Answer, *, status: bool = False, ages: bool = False) -> bytes:
@@ -144,22 +134,21 @@ def _height(answer: Answer) -> int:
     return len(answer.columns[0].values) if answer.columns else 0
 
 
-def _values(values: Sequence[Any], how: str) -> bytes:
+def _values(values: list[Any], how: str) -> list[Any]:
+    """Values as JSON can have them; the list itself where nothing needs another word."""
+    if how == "plain":
+        return values
     if how == "float":
         if len(values) == 1:
             one = values[0]
-            return encode(values if one is None or one - one == 0.0 else [_named(one)])
+            return values if one is None or one - one == 0.0 else [_named(one)]
         # filter and sum run in C and pass over nulls: what is not finite makes the sum so
-        if not math.isfinite(sum(filter(None, values))):
-            return encode([_named(value) for value in values])
-    elif how == "floats":
-        if not math.isfinite(sum(filter(None, chain.from_iterable(filter(None, values))))):
-            return encode([_named_within(value) for value in values])
-    elif how == "duration":
-        return encode([None if value is None else value / _SECOND for value in values])
-    elif how == "mixed":
-        return encode([_named_within(value) for value in values])
-    return encode(values)
+        return values if math.isfinite(sum(filter(None, values))) else [_named(value) for value in values]
+    if how == "duration":
+        return [None if value is None else value / _SECOND for value in values]
+    if how == "floats" and math.isfinite(sum(filter(None, chain.from_iterable(filter(None, values))))):
+        return values
+    return [_named_within(value) for value in values]
 
 
 def _how(dtype: pl.DataType) -> str:
@@ -201,18 +190,25 @@ def _named_within(value: Any) -> Any:
     return _named(value)
 
 
-def _statuses(status: list[str]) -> bytes:
+def _statuses(status: list[str]) -> msgspec.Raw:
     height = len(status)
+    if height == 1:
+        return _one_status(status[0])
     if status.count("present") == height:
         return _all_present(height)
-    return encode(list(map(_status_text, status)))
+    return msgspec.Raw(encode(list(map(_status_text, status))))
+
+
+@lru_cache(8)
+def _one_status(status: str) -> msgspec.Raw:
+    return msgspec.Raw(encode([FEAST_STATUS[status]]))
 
 
 @lru_cache(256)
-def _all_present(height: int) -> bytes:
-    return encode(["PRESENT"] * height)
+def _all_present(height: int) -> msgspec.Raw:
+    return msgspec.Raw(encode(["PRESENT"] * height))
 
 
 @lru_cache(256)
-def _no_instants(height: int) -> bytes:
-    return encode([EPOCH] * height)
+def _no_instants(height: int) -> msgspec.Raw:
+    return msgspec.Raw(encode([EPOCH] * height))

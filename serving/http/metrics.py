@@ -39,6 +39,7 @@ BUCKETS: Final = (
     10.0,
 )
 STATUSES: Final = ("present", "null", "expired", "retracted", "missing")
+_PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
 _MOST_FEATURES: Final = 5_000
 
 
@@ -117,6 +118,10 @@ class Metrics:
         mine = self._mine
         mine[self._rows] += height
         counts, other = self._counts, self._counts[OTHER]
+        if height == 1:
+            for column in answer.columns:
+                mine[counts.get(column.name, other) + _PLACE_OF[column.status[0]]] += 1
+            return
         for column in answer.columns:
             first = counts.get(column.name, other)
             status = column.status
