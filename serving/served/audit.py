@@ -23,7 +23,7 @@ from ingestion import ObservationLog, list_logs, open_log
 from serving.errors import OptionError
 from serving.served.differences import Flags, differs
 from serving.served.late import SCHEMA, late_rows
-from serving.served.positions import Ints, changes_of
+from serving.served.positions import Changes, Ints, changes_of, restamped
 from serving.served.report import SHOWN, AuditReport, Difference
 from serving.served.tables import (
     POSITIONS,
@@ -102,7 +102,7 @@ def audit(
                 raise OptionError(
                     f"view {view.name!r} does not read a log", "serve and audit views over logs: open_log(...)."
                 )
-            _View(served, view, source, logs.head(source), engine, tally).audit(rows)
+            _View(served, view, logs.known(source), engine, tally).audit(rows)
     return AuditReport(
         root=str(root),
         vectors=tally.vectors,
@@ -142,6 +142,23 @@ def _together(late: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return rows.sort("provider", "log_sequence", "key")
 
 
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """A log as it is for the whole audit.
+
+    Attributes:
+        log: The log.
+        head: The position that is called head.
+        late: Its restamps.
+        changes: What came into it.
+    """
+
+    log: ObservationLog
+    head: int
+    late: pl.DataFrame
+    changes: Changes
+
+
 class _Logs:
     """The logs that the views read, each with one head for the whole audit."""
 
@@ -150,7 +167,7 @@ class _Logs:
         self._options = storage_options
         self._here = set(list_logs(root, storage_options=storage_options))
         self._opened: dict[str, ObservationLog] = {}
-        self._heads: dict[str, tuple[ObservationLog, int]] = {}
+        self._known: dict[str, _Log] = {}
 
     def open(self, served: ServedView) -> ObservationLog:
         """The log of a view: at the root if it is there, else where it was."""
@@ -160,11 +177,16 @@ class _Logs:
             self._opened[served.provider] = open_log(root, served.provider, storage_options=self._options)
         return self._opened[served.provider]
 
-    def head(self, log: ObservationLog) -> int:
-        return self._heads.setdefault(log.address, (log, log.position()))[1]
+    def known(self, log: ObservationLog) -> _Log:
+        if log.address not in self._known:
+            head = log.position()
+            late = restamped(log, head)
+            self._known[log.address] = _Log(log, head, late, changes_of(log, head, late))
+        return self._known[log.address]
 
     def removals(self) -> list[str]:
-        return [f"{log.provider}: {removal}" for log, _ in self._heads.values() for removal in log.removals()]
+        logs = [known.log for known in self._known.values()]
+        return [f"{log.provider}: {removal}" for log in logs for removal in log.removals()]
 
 
 def _again(served: ServedView, logs: _Logs) -> al.FeatureView:
@@ -184,8 +206,7 @@ class _View:
 
     served: ServedView
     view: al.FeatureView
-    log: ObservationLog
-    head: int
+    known: _Log
     engine: str
     tally: _Tally
 
@@ -195,7 +216,7 @@ class _View:
             *self.view.spine_entities,
             PREDICTION_TIME,
             *(name for feature in features for name in (feature, feature + STATUS)),
-            pl.col(POSITIONS).struct.field(self.log.provider).alias("@position"),
+            pl.col(POSITIONS).struct.field(self.known.log.provider).alias("@position"),
             SERVED_TIME,
             SERVED_BY,
         ).collect()
@@ -203,13 +224,13 @@ class _View:
         self.tally.values += sum(int(flags.sum()) for flags in asked.values())
         position = frame["@position"].to_numpy()
         t = frame[PREDICTION_TIME].to_physical().to_numpy()
-        self.tally.positions |= {(self.log.provider, int(p)) for p in np.unique(position)}
-        beyond = position > self.head
+        self.tally.positions |= {(self.known.log.provider, int(p)) for p in np.unique(position)}
+        beyond = position > self.known.head
         if beyond.any():
             lost = {name: int((flags & beyond).sum()) for name, flags in asked.items()}
             self.tally.beyond += sum(lost.values())
             self.tally.differences.update(lost)
-        at = changes_of(self.log, self.head).same_answers(position, t)
+        at = self.known.changes.same_answers(position, t)
         for p, places in _groups(np.where(beyond, np.int64(-2), at)):
             if p == -2:
                 continue
@@ -218,17 +239,17 @@ class _View:
                 count = int(wrong.sum())
                 self.tally.differences[name] += count
                 _note(self.tally.first, self._differences(part, name, wrong, trained))
-                if p == self.head:
+                if p == self.known.head:
                     self.tally.head_differences += count
                     self.tally.unexplained += count
                     _note(self.tally.first_unexplained, self._differences(part, name, wrong, trained))
-        late = frame.filter((at < self.head) & ~beyond)
+        late = frame.filter((at < self.known.head) & ~beyond)
         if late.height:
             self._at_head(late)
 
     def _at_head(self, frame: pl.DataFrame) -> None:
         """The second audit, of the answers that rows could have changed since."""
-        found = list(self._compare(frame, self.head))
+        found = list(self._compare(frame, self.known.head))
         wrong = np.zeros(frame.height, np.bool_)
         for _, flags, _ in found:
             wrong |= flags
@@ -236,7 +257,7 @@ class _View:
         answers = answers.with_columns(
             pl.col("answer").cast(pl.Int64), pl.col(PREDICTION_TIME).alias("t"), pl.col("@position").alias("p")
         )
-        rows, behind = late_rows(self.view, self.log, self.head, answers)
+        rows, behind = late_rows(self.view, self.known.log, self.known.head, late=self.known.late, answers=answers)
         self.tally.late.append(rows)
         explained = np.zeros(frame.height, np.bool_)
         explained[behind["answer"].to_numpy()] = True
@@ -277,7 +298,7 @@ class _View:
                 entity={entity: row[entity] for entity in self.view.spine_entities},
                 t=row[PREDICTION_TIME],
                 position=row["@position"],
-                provider=self.log.provider,
+                provider=self.known.log.provider,
                 feature=name,
                 served=(row[name], row[name + STATUS]),
                 trained=trained.row(place),

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from serving.served.positions import restamped
-
 if TYPE_CHECKING:
     import alignment as al
     from ingestion import ObservationLog
@@ -28,7 +26,7 @@ confirmation moved its arrival), `late commit` (it was stored after the arrival 
 
 
 def late_rows(
-    view: al.FeatureView, log: ObservationLog, head: int, answers: pl.DataFrame
+    view: al.FeatureView, log: ObservationLog, head: int, *, late: pl.DataFrame, answers: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows that can make answers differ between their own position and the head.
 
@@ -39,6 +37,7 @@ def late_rows(
         view: What was answered.
         log: Its log.
         head: The position that is called head.
+        late: The log's restamps, as `restamped` says.
         answers: Entity columns as the view's spine has them, `t`, `p`, and `answer` (a number for each).
 
     Returns:
@@ -57,7 +56,7 @@ def late_rows(
     nothing = pl.DataFrame(schema=SCHEMA), pl.DataFrame(schema={"answer": pl.Int64, "rows": pl.List(pl.Int64)})
     if not asked.height:
         return nothing
-    came = _came(log, head, keys, asked)
+    came = _came(log, head, late, keys, asked)
     counts: list[pl.DataFrame] = []
     behind: list[pl.DataFrame] = []
     for part in _parts(asked, came, keys):
@@ -71,12 +70,11 @@ def late_rows(
     return rows.sort("log_sequence", "key"), pl.concat(behind)
 
 
-def _came(log: ObservationLog, head: int, keys: list[str], asked: pl.DataFrame) -> pl.DataFrame:
+def _came(log: ObservationLog, head: int, late: pl.DataFrame, keys: list[str], asked: pl.DataFrame) -> pl.DataFrame:
     """Rows and restamps after the first answer, with the instant from which each counts or counted."""
     names = [*log.entities, *(name for name in log.key or [] if name not in log.entities)]
     shown = [pl.format(f"{name}={{}}", pl.col(name).cast(pl.String).fill_null("null")) for name in names]
     key = pl.concat_str(shown, separator=" ") if shown else pl.lit("")
-    late = restamped(log, head)
     rows = (
         log.scan(position=head, columns=["batch_id"])
         .select(

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from ingestion.reading import OBSERVATION, records
+
 if TYPE_CHECKING:
     from ingestion import ObservationLog
 
@@ -83,24 +85,24 @@ class Changes:
         return place
 
 
-def changes_of(log: ObservationLog, head: int) -> Changes:
-    """What came into a log up to a position."""
+def changes_of(log: ObservationLog, head: int, late: pl.DataFrame) -> Changes:
+    """What came into a log up to a position; `late` is what `restamped` says."""
     rows = log.scan(position=head, columns=["batch_id"]).select("log_sequence", "arrival_time", "batch_id").collect()
-    late = restamped(log, head)
     rows = rows.join(late.unique("batch_id"), on="batch_id", how="left").select(
         "log_sequence", pl.coalesce("own_arrival", "arrival_time").alias("arrival_time")
     )
-    records = late.select("log_sequence", pl.col("own_arrival").alias("arrival_time"))
-    every = pl.concat([rows, records]).sort("log_sequence")
+    moved = late.select("log_sequence", pl.col("own_arrival").alias("arrival_time"))
+    every = pl.concat([rows, moved]).sort("log_sequence")
     return Changes(every["log_sequence"].to_numpy(), every["arrival_time"].dt.epoch("us").to_numpy(), head)
 
 
 def restamped(log: ObservationLog, head: int) -> pl.DataFrame:
     """The restamps of observations: `batch_id`, `log_sequence`, `restamp_time`, `own_arrival` (what it was before)."""
     late = log.restamps().filter(pl.col("log_sequence") <= head)
-    own = []
-    for batch, first in late.group_by("batch_id").agg(pl.col("log_sequence").min()).iter_rows():
-        before = log.scan(position=first - 1, columns=["batch_id"]).filter(pl.col("batch_id") == batch)
-        own.append((batch, before.select(pl.col("arrival_time").min()).collect().item()))
-    known = pl.DataFrame(own, schema={"batch_id": pl.String, "own_arrival": late.schema["arrival_time"]}, orient="row")
-    return late.join(known.drop_nulls(), on="batch_id").rename({"arrival_time": "restamp_time"})
+    own = (
+        records(log.table, OBSERVATION)
+        .filter(pl.col("batch_id").is_in(late["batch_id"].to_list()))
+        .group_by("batch_id")
+        .agg(pl.col("arrival_time").min().alias("own_arrival"))
+    )
+    return late.join(own.collect(), on="batch_id").rename({"arrival_time": "restamp_time"})
