@@ -208,15 +208,18 @@ def test_a_late_event_does_not_make_a_provider_older_and_a_retraction_brings_not
     frame = pl.concat(
         [
             SATELLITE[:2],
-            table("site event_time arrival_time log_sequence", ("a", "09:00", "10:50", 2), ("a", "09:10", "10:55", 3)),
-            table("site event_time arrival_time is_retraction log_sequence", ("a", "11:20", "11:25", True, 4)),
+            table(
+                "site event_time arrival_time log_sequence",
+                *(("a", "09:00", "10:50", 2), ("a", "09:10", "10:51", 3), ("a", "09:20", "10:52", 4)),
+            ),
+            table("site event_time arrival_time is_retraction log_sequence", ("a", "11:20", "11:25", True, 5)),
         ],
         how="diagonal_relaxed",
     )
     service = power(down_after=None, variants=[al.Variant("full", max_event_age={"satellite": "30m"})])
-    times = ("10:36", "10:51", "11:00", "11:26")
+    times = ("10:36", "10:53", "11:00", "11:26")
     found = al.point_in_time_join(sites(*times), [satellite(frame), backup()], service=service, variant="full")
-    assert [f"{t:%H:%M}" for t in found["prediction_time"]] == ["10:36", "10:51", "11:00"]
+    assert [f"{t:%H:%M}" for t in found["prediction_time"]] == ["10:36", "10:53", "11:00"]
 
 
 def test_of_forecasts_the_newest_issue_must_be_fresh_enough():
