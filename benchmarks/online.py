@@ -163,7 +163,17 @@ def feast(folder: Path, store: str) -> Iterator[Server]:
         )
         subprocess.run([sys.executable, "-c", code], cwd=home, check=True, capture_output=True)
         port = _free_port()
-        command = [sys.executable, "-m", "feast.cli.cli", "serve", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
+        command = [
+            sys.executable,
+            "-m",
+            "feast.cli.cli",
+            "serve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--no-access-log",
+        ]
         yield stack.enter_context(_running(f"feast serve, {store}", command, home, port, "/health", {}))
 
 
