@@ -21,10 +21,12 @@ from alignment.online import CompiledView, RowStore
 from alignment.online.compiled import EVERYWHERE
 from alignment.online.growing import Growing, ValueColumn
 from alignment.rows import ARRIVAL, EVENT
+from serving.online.redis_columns import Texts
 from serving.online.redis_records import NO_EVENT, NO_ISSUE, RETRACTED, Decoded
 
 _NOTHING = Growing(np.empty(0, np.int64))
 _NO_FLAGS = Growing(np.empty(0, np.uint8))
+_FEW = 256
 
 
 class Block(RowStore):
@@ -134,6 +136,7 @@ class _BlockColumn:
         self._decoded = decoded
         self._place = compiled.view.place
         self.dtype = decoded.layout.columns[name]
+        self._kind = decoded.layout.kinds[name]
         self._there = decoded.valid(name)
         self.valid = EVERYWHERE if self._there is None else frozen(self._there.view(np.uint8))
         self._numbers: Any = None
@@ -169,9 +172,15 @@ class _BlockColumn:
             if there is None:
                 return [at[row] if row >= 0 else None for row in rows]
             return [at[row] if row >= 0 and there[row] else None for row in rows]
-        known = [row for row in rows if row >= 0]
-        values = iter(self._decoded.series(self._name, np.array(known, np.int64)).to_list() if known else ())
-        return [next(values) if row >= 0 else None for row in rows]
+        there = self._there
+        known = [row for row in rows if row >= 0 and (there is None or there[row])]
+        if not known:
+            return [None] * len(rows)
+        if isinstance(self._kind, Texts) and self.dtype in (pl.String, pl.Binary) and len(known) <= _FEW:
+            values = iter(self._kind.some(self._decoded, self._name, known))
+        else:
+            values = iter(self._decoded.series(self._name, np.array(known, np.int64)).to_list())
+        return [next(values) if row >= 0 and (there is None or there[row]) else None for row in rows]
 
 
 def identities(decoded: Decoded, key: Sequence[str]) -> Ints:

@@ -182,6 +182,7 @@ class Decoded:
         self.flags: npt.NDArray[np.uint8] = np.ascontiguousarray(records["flags"])
         self._arrival: Ints | None = None
         self._starts: Ints | None = None
+        self._everywhere: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -215,8 +216,12 @@ class Decoded:
     def valid(self, name: str) -> Bits | None:
         """Which rows have a value in the column; None if all have."""
         place = self.layout.places[name]
-        bits: Bits = (self.records["valid"][:, place >> 3] & np.uint8(1 << (place & 7))) != 0
-        return None if bits.all() else bits
+        if self._everywhere is None:
+            self._everywhere = np.bitwise_and.reduce(self.records["valid"], axis=0).tolist()
+        byte, bit = place >> 3, 1 << (place & 7)
+        if self._everywhere[byte] & bit:
+            return None
+        return (self.records["valid"][:, byte] & np.uint8(bit)) != 0  # type: ignore[no-any-return]
 
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """The values of a column of numbers, times or booleans as they lie in the records; zero where null."""

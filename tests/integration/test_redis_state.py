@@ -615,7 +615,7 @@ def test_rows_that_were_trimmed_are_read_from_the_log_once(
         pl.DataFrame({"station": ["a"] * 20, "event_time": hours, "temp": [float(i) for i in range(20)]}), evolve=True
     )
     clock.move(hours=1)
-    view = over(log, al.latest("temp"), al.sequence("temp", 6))
+    view = over(log, al.latest("temp"), al.lag("temp", "10h"))
     settings = OnlineSettings(keep_events=3)
     one, two = replica(view, settings=settings), replica(view, settings=settings)
     one.catch_up()
@@ -631,7 +631,7 @@ def test_rows_that_were_trimmed_are_read_from_the_log_once(
     two.catch_up()
     two.backend.trim(oldest=int(clock.now.timestamp() * 1e6), keep_events=3)
     answer = ask(two, "a")
-    assert answer.columns[1].values == [[15.0, 16.0, 17.0, 18.0, 19.0, 99.0]]
+    assert [column.values for column in answer.columns] == [[99.0], [11.0]]
     assert two.from_log == 0
 
 
