@@ -64,7 +64,7 @@ $(SITE): wheel
 	rm -rf $(SITE)
 	$(PIP) install --quiet --no-deps --target $(SITE) dist/*.whl
 
-# Feast and timely-beliefs cannot share asknown's environment; benchmarks makes theirs on first use.
+# timely-beliefs cannot share asknown's environment; benchmarks makes its own on first use.
 bench: $(STAMP)  ## Compare with other tools, answers first; prints ratios, writes JSON. BENCH=--quick for two minutes.
 	$(BIN)/python -m benchmarks $(BENCH)
 
