@@ -163,17 +163,9 @@ def feast(folder: Path, store: str) -> Iterator[Server]:
         )
         subprocess.run([sys.executable, "-c", code], cwd=home, check=True, capture_output=True)
         port = _free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "feast.cli.cli",
-            "serve",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--no-access-log",
-        ]
+        # By default its worker starts again after every 1,000 requests, and reads the registry again every 60 s.
+        calm = ["--no-access-log", "--max-requests", "0", "--max-requests-jitter", "0", "--registry_ttl_sec", "3600"]
+        command = [sys.executable, "-m", "feast.cli.cli", "serve", "--host", "127.0.0.1", "--port", str(port), *calm]
         yield stack.enter_context(_running(f"feast serve, {store}", command, home, port, "/health", {}))
 
 
