@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from alignment import codes
-from alignment.bounds import age_floor, earliest_event
+from alignment.bounds import age_floor, earliest_event, feature_range
 from alignment.durations import Duration
 from alignment.features import Age, Feature, Forecast, Latest, SequenceOf, Window
 from alignment.layout import frozen
@@ -141,6 +141,19 @@ class CompiledView:
         return any(
             earliest_event(feature, np.zeros(1, np.int64), self.view.zone, None) is None for feature in self.features
         )
+
+    def reach(self, t: int) -> tuple[int, int]:
+        """From which event back unbounded features look at `t`, and how many events one of them may take."""
+        moment = np.array([t], np.int64)
+        start, events = t, 1
+        for feature in self.features:
+            if earliest_event(feature, moment, self.view.zone, None) is not None:
+                continue
+            upper = feature_range(feature, moment, self.view.zone)[1]
+            start = min(start, int(upper[0]) if isinstance(upper, np.ndarray) else t + upper)
+            if isinstance(feature, SequenceOf):
+                events = max(events, feature.length)
+        return start, events
 
     def floor(self, t: int) -> int | None:
         """The earliest event that a bounded feature may use at `t` or later; None if no feature is bounded."""

@@ -109,8 +109,8 @@ class RowStore:
     def restamp(self, orders: Ints, arrivals: Ints) -> None:
         """Give rows that are there a later arrival, at once (R14); rows that are not there are passed over."""
         there = np.flatnonzero(np.isin(self.order.array, orders))
-        by_order = np.argsort(orders)
-        place = by_order[np.searchsorted(orders[by_order], self.order.array[there])]
+        by_order = np.lexsort((arrivals, orders))  # of several restamps of a row the latest is the last
+        place = by_order[np.searchsorted(orders[by_order], self.order.array[there], side="right") - 1]
         later = np.maximum(arrivals[place], self.arrival.array[there])
         self.arrival.set(there, later)
         touched = np.unique(self.entity.array[there]).astype(np.int64)

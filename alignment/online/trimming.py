@@ -18,7 +18,7 @@ def needed_rows(
     """The rows that a question at `oldest` or later may need, and what is known to be incomplete without the others.
 
     A row goes only if the row that supersedes it was visible by `oldest`, or if its event lies below the floor of every feature.
-    Features without a floor keep the newest events of each entity and a mark: below it rows may be missing.
+    Features without a floor keep each entity's newest events from where they begin to look, and a mark: below it rows may be missing.
 
     Args:
         compiled: The features.
@@ -47,7 +47,9 @@ def needed_rows(
     floor = compiled.floor(oldest)
     lowest = rows.select(ENTITY).unique().with_columns(bound=pl.lit(floor, pl.Int64))
     if compiled.unbounded:
-        past = rows.filter(pl.col(EVENT) <= oldest, "stays", ~pl.col(RETRACTION))
+        start, events = compiled.reach(oldest)
+        keep_events = max(keep_events, events)
+        past = rows.filter(pl.col(EVENT) <= start, "stays", ~pl.col(RETRACTION))
         newest = past.group_by(ENTITY).agg(
             nth=pl.col(EVENT).unique().top_k(keep_events).min(), events=pl.col(EVENT).n_unique()
         )

@@ -21,14 +21,12 @@ class Restamps:
     """Rows that are in the log already and get a later arrival (R14).
 
     Attributes:
-        orders: Their `log_sequence`.
+        orders: Their `log_sequence`, each once.
         arrivals: Their arrival from now on, microseconds.
-        positions: The `log_sequence` of the record that says so; at a lower position the arrival is the one before.
     """
 
     orders: Ints
     arrivals: Ints
-    positions: Ints
 
 
 @dataclass(frozen=True, slots=True)

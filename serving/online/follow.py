@@ -17,7 +17,7 @@ from ingestion.ledger import heartbeats
 from ingestion.reading import ERASED, RESTAMP, RETIRED, records
 from serving.online.backend import Ints, Restamps
 
-NO_RESTAMPS = Restamps(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64))
+NO_RESTAMPS = Restamps(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ class LogFollower:
         late = (
             records(self.log.table, RESTAMP, self.position + 1)
             .filter(pl.col("log_sequence") > self.position, pl.col("log_sequence") <= position)
-            .select("batch_id", pl.col("arrival_time").dt.epoch("us"), pl.col("log_sequence").alias("by"))
+            .group_by("batch_id")
+            .agg(pl.col("arrival_time").dt.epoch("us").max())
             .collect()
         )
         if not late.height:
@@ -145,7 +146,7 @@ class LogFollower:
             .join(late.lazy(), on="batch_id")
             .collect()
         )
-        return Restamps(rows["log_sequence"].to_numpy(), rows["arrival_time"].to_numpy(), rows["by"].to_numpy())
+        return Restamps(rows["log_sequence"].to_numpy(), rows["arrival_time"].to_numpy())
 
     def heartbeats(self, position: int | None) -> Ints:
         """When the provider showed that it lives, microseconds, ascending; of those up to a position (R20)."""

@@ -156,6 +156,28 @@ def test_a_batch_whose_commit_was_late_counts_later(log, clock, monkeypatch):
     assert served(server, "temp")[0][0] == 1.0
 
 
+def test_of_several_restamps_the_latest_counts(log, clock, monkeypatch):
+    server = FeatureServer([weather(log)], settings=EXACT, clock=clock)
+    log.append(rows(("b", -5, 2.0)))
+    sync, late = log.table.sync_commit, [500, 90]
+
+    def slowly(version: int) -> None:
+        if len(late) == 2:
+            server.catch_up()  # the row is there, and none of its restamps
+        clock.pass_(seconds=late.pop() if late else 0)
+        sync(version)
+
+    monkeypatch.setattr(log.table, "sync_commit", slowly)
+    report = log.append(rows(("a", -5, 1.0)))
+    assert log.restamps().height == 2
+    clock.now = report.restamped - timedelta(microseconds=1)
+    server.catch_up()
+    assert served(server, "temp")[0][:2] == [None, 2.0]
+    clock.now = report.restamped
+    server.catch_up()
+    assert served(server, "temp")[0][:2] == [1.0, 2.0]
+
+
 def test_what_is_erased_leaves_the_state(log, clock):
     server = FeatureServer([weather(log)], settings=EXACT, clock=clock)
     log.append(rows(("a", -10, 1.0), ("b", -5, 2.0)))
@@ -231,20 +253,25 @@ def test_compaction_changes_nothing(log, clock):
 
 
 def test_what_was_trimmed_is_read_from_the_log_when_it_matters(log, clock):
-    view = al.FeatureView("weather", observations=log, features=[al.latest("temp"), al.lag("temp", "2h")])
+    features = [al.latest("temp", skip_null=True), al.lag("temp", "2h")]
+    view = al.FeatureView("weather", observations=log, features=features)
     for minute in range(-300, 0, 10):
-        log.append(rows(("a", minute, float(minute)), arrival_time=at(minute + 1)))
+        known = None if -260 <= minute < 0 else float(minute)
+        log.append(rows(("a", minute, known), ("b", minute, float(minute)), arrival_time=at(minute + 1)))
     server = FeatureServer([view], settings=EXACT, clock=clock)
-    server._trim_at = 5
+    server._trim_at = 5  # noqa: SLF001 - a state that outgrew its bound
     server.catch_up()
-    assert server.backend.size < 30
+    assert (
+        server.backend.size == 28
+    )  # of each entity the 12 events of the last two hours, and two that the lag begins with
+    answer = server.read(None, {"station": ["b"]})
+    same_as_training(server, answer)
+    assert ([column.values[0] for column in answer.columns], server.from_log) == ([-10.0, -120.0], 0)
     answer = server.read(None, {"station": ["a", "b"]})
     same_as_training(server, answer)
-    assert [column.values[0] for column in answer.columns] == [-10.0, -120.0]
-    assert server.from_log == 1
+    assert ([column.values[0] for column in answer.columns], server.from_log) == ([-270.0, None], 1)
     again = server.read(None, {"station": ["a"]})
-    assert [column.values[0] for column in again.columns] == [-10.0, -120.0]
-    assert server.from_log == 1  # its rows were taken in again
+    assert ([column.values[0] for column in again.columns], server.from_log) == ([-270.0, None], 1)  # taken in again
 
 
 def test_the_past_is_answered_from_the_log(log, clock):

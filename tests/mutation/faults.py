@@ -715,8 +715,16 @@ FAULTS = [
     Fault(
         "what was erased stays in the online state",
         "R16",
-        "for kind in (ERASED, RETIRED)",
-        "for kind in (RETIRED,)",
+        "head > self.position and self._past_changed()",
+        "False",
+        package="serving",
+        tests="online",
+    ),
+    Fault(
+        "of two restamps that are read together the earlier counts",
+        "R14",
+        '.agg(pl.col("arrival_time").dt.epoch("us").max())',
+        '.agg(pl.col("arrival_time").dt.epoch("us").min())',
         package="serving",
         tests="online",
     ),
