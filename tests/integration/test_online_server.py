@@ -259,7 +259,7 @@ def test_what_was_trimmed_is_read_from_the_log_when_it_matters(log, clock):
         known = None if -260 <= minute < 0 else float(minute)
         log.append(rows(("a", minute, known), ("b", minute, float(minute)), arrival_time=at(minute + 1)))
     server = FeatureServer([view], settings=EXACT, clock=clock)
-    server._trim_at = 5  # noqa: SLF001 - a state that outgrew its bound
+    server._trim_at = 5  # a state that outgrew its bound
     server.catch_up()
     assert (
         server.backend.size == 28
