@@ -16,7 +16,6 @@ from feast import Entity, FeatureView, Field
 
 import alignment as al
 from alignment.definitions import describe_view
-from alignment.delays import FixedDelay, PublishSchedule
 from alignment.features import Age, Feature, Forecast, Lag, Latest, SequenceOf, Window
 from ingestion import ObservationLog
 from serving.errors import OptionError
@@ -222,9 +221,9 @@ def _delay(view: al.FeatureView) -> str | None:
     rule = view.observations.delay
     if rule is None:
         return None
-    if isinstance(rule, FixedDelay):
+    if isinstance(rule, al.FixedDelay):
         return f"{rule.duration.text} after the event"
-    if isinstance(rule, PublishSchedule):
+    if isinstance(rule, al.PublishSchedule):
         return f"published at {rule.at} {rule.zone}, {rule.days} days after"
     return type(rule).__name__
 

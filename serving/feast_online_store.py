@@ -61,6 +61,9 @@ class AvailabilityOnlineStoreConfig(FeastConfigBaseModel):
     max_behind: StrictStr = "30s"
     """How far behind the log an answer may be."""
 
+    redis_url: StrictStr | None = None
+    """Where the online state is shared by several replicas, `redis://host:6379/0`; by default each keeps its own in memory."""
+
 
 class AvailabilityOnlineStore(OnlineStore):
     """An online store whose answers are evaluated, at one instant, over what had arrived by then."""
@@ -200,7 +203,7 @@ class AvailabilityOnlineStore(OnlineStore):
             options = config.online_store
             settings = OnlineSettings(clock_allowance=options.clock_allowance, max_behind=options.max_behind)
             logs = PlainLogs(root, config.project)
-            self._opened[key] = (logs, OnlineViews(logs, settings, config.repo_path))
+            self._opened[key] = (logs, OnlineViews(logs, settings, config.repo_path, redis_url=options.redis_url))
         return self._opened[key]
 
 

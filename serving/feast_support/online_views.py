@@ -39,9 +39,12 @@ class OnlineViews:
         logs: The logs of the plain views.
         settings: How providers' logs are followed.
         repo_path: The feature repository's folder.
+        redis_url: Where rows are kept, for several replicas; None is the memory of this process.
     """
 
-    def __init__(self, logs: PlainLogs, settings: OnlineSettings, repo_path: Path | None) -> None:
+    def __init__(
+        self, logs: PlainLogs, settings: OnlineSettings, repo_path: Path | None, *, redis_url: str | None = None
+    ) -> None:
         plain = OnlineSettings(
             poll_every=settings.poll_every,
             clock_allowance="1us",  # what was just written was stamped by this clock
@@ -50,6 +53,7 @@ class OnlineViews:
         )
         self._logs = logs
         self._repo_path = repo_path
+        self._redis_url = redis_url
         self._groups = {True: _Group(settings, {}, {}), False: _Group(plain, {}, {})}
         self._lock = threading.Lock()
 
@@ -87,9 +91,17 @@ class OnlineViews:
             if not names:
                 return None
             if group.server is None:
-                group.server = FeatureServer(list(group.views.values()), settings=group.settings)
+                group.server = self._server(group)
             group.server.catch_up()
             return group.server.read(names, entities)
+
+    def _server(self, group: _Group) -> FeatureServer:
+        backend = None
+        if self._redis_url is not None:
+            from serving.online.redis_backend import RedisBackend
+
+            backend = RedisBackend(self._redis_url, group.settings)
+        return FeatureServer(list(group.views.values()), settings=group.settings, backend=backend)
 
     def _learn(self, group: _Group, view: FeatureView) -> None:
         definition = _definition(view)

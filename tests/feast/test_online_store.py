@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+import services
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast import types as feast_types
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast_repos import OURS_OFFLINE, ago, online, pushed, station, store, weather
+from feast_repos import OURS, OURS_OFFLINE, ago, online, pushed, station, store, weather
 
 import alignment as al
 import ingestion
@@ -21,6 +22,7 @@ from serving.feast_objects import feast_objects
 from serving.feast_support.sources import LogSource
 
 INSTANT = pl.Datetime("us", "UTC")
+redis = services.redis
 
 
 @pytest.fixture
@@ -360,6 +362,32 @@ def test_an_entity_under_another_name_is_asked_for_by_that_name(declared: tuple[
     found = feast.get_online_features(service, [{"station": "a", "origin": "old"}], full_feature_names=True).to_dict()
     assert found["own_other__temp_max_1d"] == [4.0]
     assert found["origin_other__temp_max_1d"] == [7.0]
+
+
+def test_the_state_can_be_in_redis_and_answers_are_the_same(
+    tmp_path: Path, declared: tuple[FeatureStore, Any], redis: Server
+) -> None:
+    _, log = declared
+    shared = {"type": OURS, "path": str(tmp_path / "online"), "redis_url": f"redis://127.0.0.1:{redis.port}/0"}
+    stores = [store(tmp_path, online=shared), store(tmp_path, online=shared)]
+    stores[0].apply([station(), weather(tmp_path, [])])
+    stores[0].push("weather_push", pushed(("a", ago(1), ago(0.9), 5.0)))
+    names = ["wind:temp", "wind:temp_lag_90m", "wind:temp_mean_150m", "weather:temp"]
+    for feast in stores:
+        found = feast.get_online_features(names, [{"station": "a"}], full_feature_names=True).to_dict()
+        assert found == {
+            "station": ["a"],
+            "wind__temp": [4.0],
+            "wind__temp_lag_90m": [2.0],
+            "wind__temp_mean_150m": [3.0],
+            "weather__temp": [5.0],
+        }
+    row = {"station": ["a"], "event_time": [ago(0.1)], "arrival_time": [ago(0.05)], "temp": [8.0]}
+    log.append(pl.DataFrame(row, schema_overrides={"event_time": INSTANT, "arrival_time": INSTANT}))
+    stores[1].push("weather_push", pushed(("a", ago(0.5), ago(0.4), 6.0)))
+    for feast in stores:
+        assert online(feast, "a", features=["wind:temp"])["temp"] == [8.0]
+        assert online(feast, "a", features=["weather:temp"])["temp"] == [6.0]
 
 
 # what the registry says
