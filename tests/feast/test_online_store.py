@@ -365,7 +365,7 @@ def test_an_entity_under_another_name_is_asked_for_by_that_name(declared: tuple[
 
 
 def test_the_state_can_be_in_redis_and_answers_are_the_same(
-    tmp_path: Path, declared: tuple[FeatureStore, Any], redis: Server
+    tmp_path: Path, declared: tuple[FeatureStore, Any], redis: services.Server
 ) -> None:
     _, log = declared
     shared = {"type": OURS, "path": str(tmp_path / "online"), "redis_url": f"redis://127.0.0.1:{redis.port}/0"}
