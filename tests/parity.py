@@ -170,7 +170,8 @@ class World:
         keyed = {tuple(row.get(name) for name in (*log.definition.key_columns,)): row for row in rows}
         frame = pl.DataFrame(list(keyed.values()), infer_schema_length=None)
         log.append(frame.cast({name: kinds[name] for name in frame.columns if name in kinds}), **options)
-        self.sent[provider] = (self.sent[provider] + list(keyed.values()))[-150:]
+        sent = [{name: value for name, value in row.items() if name != "arrival_time"} for row in keyed.values()]
+        self.sent[provider] = (self.sent[provider] + sent)[-150:]
 
     def fresh(self, provider: str) -> None:
         """What is expected, for about half of the entities."""
