@@ -86,7 +86,7 @@ def run_sweep(
         *question_arguments(questions, bounds),
         *(answers.picks, answers.counts, answers.states, answers.exact, answers.real, answers.known, overflow),
     )
-    pool.run([lambda a=a, b=b: kernels.sweep(tasks, a, b, *arguments) for a, b in batches])  # type: ignore[misc]
+    pool.run([lambda a=a, b=b: kernels.sweep(tasks, a, b, *arguments) for a, b in batches])  # type: ignore[misc,arg-type]
     if overflow[0]:
         raise AggregateOverflowError(
             f"{rows.observations.place}: a sum of {sweep.column!r} does not fit in 64 bits",

@@ -1,6 +1,6 @@
 """The client of `serve_in_process`: asks one store from within its own process and prints what it took, as JSON.
 
-    python -m benchmarks.asking_here asknown|redis|feast FOLDER BODIES SECONDS
+python -m benchmarks.asking_here asknown|redis|feast FOLDER BODIES SECONDS
 """
 
 from __future__ import annotations

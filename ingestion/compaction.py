@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import polars as pl
-import pyarrow.fs as pafs  # type: ignore[import-untyped]
+import pyarrow.fs as pafs
 from deltalake.transaction import AddAction
 
 from ingestion.append import ROWS_PER_FILE

@@ -12,7 +12,7 @@ from typing import Literal
 from urllib.parse import unquote, urlparse
 
 import polars as pl
-import pyarrow.fs as pafs  # type: ignore[import-untyped]
+import pyarrow.fs as pafs
 from deltalake._internal import DeltaFileSystemHandler
 from deltalake.fs import DeltaStorageHandler
 

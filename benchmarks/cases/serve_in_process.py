@@ -43,7 +43,9 @@ def run(bench: Bench) -> Report:
                 clients[f"feast_{store}"] = ["feast", str(folder / f"feast-{store}")]
         for rows in ROWS:
             asked = online.bodies(folder, entities=entities, rows=rows)
-            found = {name: Result(name, name, "exact" if words[0] == "asknown" else CLAIM) for name, words in clients.items()}
+            found = {
+                name: Result(name, name, "exact" if words[0] == "asknown" else CLAIM) for name, words in clients.items()
+            }
             for _ in range(rounds):
                 for name, words in clients.items():
                     told = _ask([*words, str(asked), str(seconds), *([urls[name]] if name in urls else [])])
@@ -52,7 +54,9 @@ def run(bench: Bench) -> Report:
                     found[name].parts.append(told)
             comparisons.append(Comparison(_title(found, rows), found))
             p50 = statistics.median(found[OURS].walls)
-            targets.append(Target(f"{rows} entities x 20 features: p50 in process", 1e6 * p50, 1e6 * P50_SECONDS[rows], unit="us"))
+            targets.append(
+                Target(f"{rows} entities x 20 features: p50 in process", 1e6 * p50, 1e6 * P50_SECONDS[rows], unit="us")
+            )
     return Report("serve_in_process", comparisons, targets)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ingestion.errors import PayloadError
 from ingestion.sources.absent import with_all_columns

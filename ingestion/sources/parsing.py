@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.csv as pacsv  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from ingestion.errors import PayloadError, nearest
 from ingestion.sources.layout import ABSENT, BROKEN, Format, Layout
