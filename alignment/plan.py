@@ -124,7 +124,20 @@ def plan_sweeps(features: Iterable[Feature], t: Ints, zone: str | None) -> list[
             kind = codes.QUANTILE if share is not None else codes.AGGREGATE_CODES[feature.aggregate]
             question.aggregates.append((kind, share or 0.0))
         asked.append(Asked(feature, question, aggregate))
+    _share_passes(sweeps)
     return list(sweeps.values())
+
+
+def _share_passes(sweeps: dict[tuple[str | None, Duration | None], tuple[Sweep, list[Asked]]]) -> None:
+    """Let questions that look at no values ride on a sweep over the same rows: one pass less."""
+    for (column, notice), (sweep, asked) in list(sweeps.items()):
+        if column is not None:
+            continue
+        host = next((found for (other, same), found in sweeps.items() if other is not None and same == notice), None)
+        if host is not None:
+            host[0].questions.extend(sweep.questions)
+            host[1].extend(asked)
+            del sweeps[column, notice]
 
 
 def _looks_at_values(feature: Feature) -> bool:

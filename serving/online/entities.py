@@ -29,6 +29,11 @@ class EntityColumns:
             for name, observed in zip(names, view.observations.entities, strict=True):
                 self.dtypes[name] = view.observations.schema[observed]
             self._views.append((view.name, names))
+        self._plain = {
+            name: str if kind == pl.String else int
+            for name, kind in self.dtypes.items()
+            if kind == pl.String or kind.is_integer()
+        }
 
     def keys(self, entities: Mapping[str, Sequence[Any]]) -> dict[str, list[Hashable]]:
         """Per view the keys of its rows' entities; None where one is null.
@@ -67,7 +72,8 @@ class EntityColumns:
             )
         kind = self.dtypes[name]
         values = entities[name]
-        if kind == pl.String and all(type(value) is str or value is None for value in values):
+        plain = self._plain.get(name)
+        if plain is not None and all(type(value) is plain or value is None for value in values):
             return list(values)
         return [None if value is None else _key(value, kind, name) for value in values]
 
