@@ -81,7 +81,7 @@ class PlainLogs:
             self._logs[view.name] = log or self._create(view, keys)
             there = self._logs[view.name].columns
             for field in view.features:
-                if field.name not in there:
+                if field.name not in there and field.name not in keys:
                     self._logs[view.name].add_column(field.name, polars_type(field.dtype))
 
     def drop(self, view: str) -> None:
@@ -128,7 +128,7 @@ class PlainLogs:
     def _create(self, view: FeatureView, keys: Sequence[str]) -> ObservationLog:
         types = {field.name: polars_type(field.dtype) for field in view.entity_columns if field.name in keys}
         known = len(types) == len(keys)
-        schema = {**types, **{field.name: polars_type(field.dtype) for field in view.features}}
+        schema = {**{field.name: polars_type(field.dtype) for field in view.features}, **types}
         return create_log(
             self.folder,
             _coded(view.name),
@@ -148,7 +148,9 @@ def join_keys(view: FeatureView) -> list[str]:
 def latest_view(view: FeatureView, log: ObservationLog) -> al.FeatureView:
     """A plain Feast view as one of ours: the newest event's values, as long as Feast's ttl."""
     there = log.columns
-    features: list[Feature] = [al.latest(field.name) for field in view.features if field.name in there]
+    features: list[Feature] = [
+        al.latest(field.name) for field in view.features if field.name in there and field.name not in log.entities
+    ]
     return al.FeatureView(view.name, None, log, features, max_event_age=view.ttl or None)
 
 
@@ -189,7 +191,7 @@ def _frame(view: FeatureView, rows: Sequence[Row], keys: Sequence[str]) -> pl.Da
     series += [_instants("event_time", (row[2] for row in rows)), _instants("arrival_time", (row[3] for row in rows))]
     sent = {name for _, values, _, _ in rows for name in values}
     for field in view.features:
-        if field.name in sent:
+        if field.name in sent and field.name not in keys:
             series.append(column((values.get(field.name) for _, values, _, _ in rows), field.dtype).alias(field.name))
     return pl.DataFrame(series)
 
