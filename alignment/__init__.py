@@ -43,11 +43,12 @@ from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
 from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
-from alignment.spine import make_spine
+from alignment.spine import PREDICTION_TIME, make_spine
 from alignment.splits import Split, split_at, time_splits
 from alignment.views import FeatureView
 
 __all__ = [
+    "PREDICTION_TIME",
     "Dataset",
     "Rebuilt",
     "build_dataset",

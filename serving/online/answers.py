@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from alignment.spine import PREDICTION_TIME
+from alignment import PREDICTION_TIME
 
 INSTANT = pl.Datetime("us", "UTC")
 
