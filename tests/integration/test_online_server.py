@@ -274,6 +274,23 @@ def test_what_was_trimmed_is_read_from_the_log_when_it_matters(log, clock):
     assert ([column.values[0] for column in again.columns], server.from_log) == ([-270.0, None], 1)  # taken in again
 
 
+def test_a_late_row_below_the_mark_does_not_stand_for_what_was_trimmed(log, clock):
+    view = al.FeatureView("weather", observations=log, features=[al.latest("temp")])
+    for minute in (-60, -50, -40, -30, -20, -10):
+        log.append(rows(("a", minute, float(minute)), arrival_time=at(minute + 1)))
+    server = FeatureServer([view], settings=EXACT, clock=clock)
+    server._trim_at = 1  # a state that outgrew its bound
+    server.catch_up()
+    assert server.backend.size == 2  # those of -20 and -10
+    log.append(rows(("a", -20, None), ("a", -10, None), is_retraction=True))
+    log.append(rows(("a", -50, 7.0)))  # a correction of what was trimmed
+    clock.pass_(seconds=2)
+    server.catch_up()
+    answer = server.read(None, {"station": ["a"]})
+    same_as_training(server, answer)
+    assert answer.columns[0].values == [-30.0]
+
+
 def test_the_past_is_answered_from_the_log(log, clock):
     log.append(rows(("a", -30, 1.0), arrival_time=at(-25)))
     log.append(rows(("a", -20, 2.0), arrival_time=at(-15)))
