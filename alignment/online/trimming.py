@@ -49,7 +49,7 @@ def needed_rows(
     if compiled.unbounded:
         start, events = compiled.reach(oldest)
         keep_events = max(keep_events, events)
-        past = rows.filter(pl.col(EVENT) <= start, "stays", ~pl.col(RETRACTION))
+        past = rows.filter(pl.col(EVENT) <= start, seen, "stays", ~pl.col(RETRACTION))
         newest = past.group_by(ENTITY).agg(
             nth=pl.col(EVENT).unique().top_k(keep_events).min(), events=pl.col(EVENT).n_unique()
         )

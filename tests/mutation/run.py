@@ -47,7 +47,11 @@ TESTS = {
         "tests/unit/test_ingestion_append.py",
     ],
 }
-TESTS["online"] = ["tests/integration/test_online_server.py", "tests/differential/test_online.py"]
+TESTS["online"] = [
+    "tests/unit/test_online_trimming.py",
+    "tests/integration/test_online_server.py",
+    "tests/differential/test_online.py",
+]
 TIME_LIMIT = 600
 
 
