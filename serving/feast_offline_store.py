@@ -160,7 +160,7 @@ class AvailabilityOfflineStore(OfflineStore):
                 created=created_timestamp_column or None,
                 start=start_date,
                 end=end_date,
-                rules=_rules(config, pulling=True),
+                rules=_rules(config),
                 repo_path=config.repo_path,
             ),
             repo_path=config.repo_path,
@@ -190,7 +190,7 @@ class AvailabilityOfflineStore(OfflineStore):
                 created=created_timestamp_column or None,
                 start=start_date,
                 end=end_date,
-                rules=_rules(config, pulling=True),
+                rules=_rules(config),
                 repo_path=config.repo_path,
             ),
             repo_path=config.repo_path,
@@ -217,12 +217,12 @@ class AvailabilityOfflineStore(OfflineStore):
         writing.write_log(data, logging_config.destination, config.repo_path)
 
 
-def _rules(config: RepoConfig, *, by_arrival: bool = False, pulling: bool = False) -> Rules:
+def _rules(config: RepoConfig, *, by_arrival: bool = False) -> Rules:
     own: AvailabilityOfflineStoreConfig = config.offline_store
     told: Literal["warn", "error"] = "error" if own.unknown_arrival == "error" else "warn"
     return Rules(
         arrival=own.arrival or by_arrival,
-        unknown=told if own.arrival and not pulling else "silent",
+        unknown=told if own.arrival else "silent",
         on_tie=own.on_tie,
         engine=own.engine,
     )

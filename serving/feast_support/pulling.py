@@ -18,7 +18,7 @@ from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 import alignment as al
 from serving.feast_support.evaluating import arrivals_known
 from serving.feast_support.reading import INSTANT, Table, arrow_table, instant, open_table
-from serving.feast_support.translated import Range, Rules, observations
+from serving.feast_support.translated import DELAY, Range, Rules, observations, tell_unknown_arrival
 
 if TYPE_CHECKING:
     from feast.data_source import DataSource
@@ -59,8 +59,13 @@ def pull_all(
 
     Returns:
         Entity columns, values, event, and arrival if it is asked for.
+
+    Raises:
+        OptionError: If the source does not say when its rows arrived, and the rules refuse that.
     """
     table = open_table(source, repo_path)
+    if source.timestamp_field and DELAY not in source.tags:  # a saved data set or a log of features declares no times
+        tell_unknown_arrival(table, rules)
     if _is_evaluated(table, features):
         return _nothing(table, join_keys, features, event, created)
     names = _columns(table, join_keys, features, event, created)

@@ -145,11 +145,8 @@ def observations(
     created = table.created
     rule = delay or table.source.tags.get(DELAY)
     by_arrival = rules.arrival and (created is not None or rule is not None)
-    if rules.arrival and not by_arrival and rules.unknown != "silent":
-        refused = _unknown_arrival(table, whose)
-        if rules.unknown == "error":
-            raise refused
-        warnings.warn(f"{refused}\n\nUntil then they count from their event.", UserWarning, stacklevel=2)
+    if rule is None:
+        tell_unknown_arrival(table, rules, whose)
     event = instant(table.event, table.schema[table.event])
     arrival = instant(created, table.schema[created]) if created is not None else None
     fields = [*map(pl.col, dict.fromkeys([*entities, *columns])), event.alias(EVENT)]
@@ -170,6 +167,25 @@ def observations(
         delay=al.FixedDelay(rule) if rule is not None and by_arrival else None,
         place=place,
     )
+
+
+def tell_unknown_arrival(table: Table, rules: Rules, whose: str | None = None) -> None:
+    """Warn of a source that does not say when its rows arrived, or refuse it, as the rules say.
+
+    Args:
+        table: The source.
+        rules: By what rows count.
+        whose: What to call the rows in messages.
+
+    Raises:
+        OptionError: If such a source is to be refused.
+    """
+    if table.log is not None or table.created is not None or not rules.arrival or rules.unknown == "silent":
+        return
+    refused = _unknown_arrival(table, whose)
+    if rules.unknown == "error":
+        raise refused
+    warnings.warn(f"{refused}\n\nUntil then they count from their event.", UserWarning, stacklevel=3)
 
 
 def _only(view: al.FeatureView, features: Sequence[str]) -> al.FeatureView:

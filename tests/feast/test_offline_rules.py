@@ -147,6 +147,21 @@ def test_unless_that_is_asked_its_rows_count_from_their_event_with_a_warning(tmp
         assert temps(feast, ("a", "09:59"), ("a", "10:00")) == [None, 1.0]
 
 
+@pytest.mark.parametrize("latest", [False, True])
+def test_materializing_such_rows_gives_the_same_warning(tmp_path: Path, latest: bool) -> None:
+    feast = undated(tmp_path)
+    feast.config.materialization_config.pull_latest_features = latest
+    with pytest.warns(UserWarning, match=r"source 'plain'.*no created_timestamp_column(.|\n)*from their event"):
+        feast.materialize(at("09:00"), at("12:00"))
+    found = feast.get_online_features(["weather:temp"], [{"station": "a"}]).to_dict()
+    assert found["temp"] == [1.0]
+
+
+def test_materializing_such_rows_is_refused_where_that_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="source 'plain' arrived is unknown"):
+        undated(tmp_path, unknown_arrival="error").materialize(at("09:00"), at("12:00"))
+
+
 def test_a_delay_rule_in_a_tag_says_when_rows_arrived(tmp_path: Path) -> None:
     feast = undated(tmp_path, unknown_arrival="error", tags={"asknown.delay": "45m"})
     assert temps(feast, ("a", "10:44"), ("a", "10:45")) == [None, 1.0]
