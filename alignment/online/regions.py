@@ -95,7 +95,13 @@ class Regions:
         return self._room["rows"][start:end]
 
     def place(
-        self, entities: Ints, new_offsets: Ints, new_rows: npt.NDArray[np.int32], source: tuple[Any, ...]
+        self,
+        entities: Ints,
+        new_offsets: Ints,
+        new_rows: npt.NDArray[np.int32],
+        source: tuple[Any, ...],
+        *,
+        anew: bool = False,
     ) -> Placement:
         """Make new regions for entities that get rows.
 
@@ -104,12 +110,15 @@ class Regions:
             new_offsets: Where the rows of each begin among `new_rows`, one more than entities.
             new_rows: Row numbers.
             source: By row number: event, arrival, order, identity, issue, withdraws.
+            anew: Whether the entities have no other rows from then on; else `new_rows` are added.
         """
         from alignment import kernels
 
         offsets = self._room["offsets"]
         old_starts = offsets[2 * entities]
         old_lengths = offsets[2 * entities + 1] - old_starts
+        if anew:
+            old_lengths = np.zeros_like(old_lengths)
         lengths = old_lengths + np.diff(new_offsets)
         sizes = np.maximum(_SMALLEST, 1 << np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64))
         starts = self._allocate(sizes)

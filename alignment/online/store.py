@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from alignment.durations import Duration
@@ -114,9 +115,21 @@ class RowStore:
         later = np.maximum(arrivals[place], self.arrival.array[there])
         self.arrival.set(there, later)
         touched = np.unique(self.entity.array[there]).astype(np.int64)
-        none = np.zeros(len(touched) + 1, np.int64)
-        for regions in self.regions.values():
-            regions.switch(regions.place(touched, none, np.empty(0, np.int32), self._source()))
+        whole = [self.regions[None].rows_of(entity) for entity in touched]
+        for notice, regions in self.regions.items():
+            # A later arrival may not have given the notice any more: what counts is chosen anew.
+            rows = [self._given(of, notice) for of in whole] if notice is not None else whole
+            offsets = np.concatenate([[0], np.cumsum([len(of) for of in rows])]).astype(np.int64)
+            together = np.concatenate([np.empty(0, np.int32), *rows])
+            regions.switch(regions.place(touched, offsets, together, self._source(), anew=True))
+
+    def _given(self, rows: npt.NDArray[np.int32], notice: Duration) -> npt.NDArray[np.int32]:
+        """Those of some rows that were given a notice before their event (R10)."""
+        event = pl.Series(self.event.array[rows])
+        frame = pl.DataFrame({EVENT: event, ARRIVAL: self.arrival.array[rows]})
+        frame = frame.with_columns(pl.when(pl.col(EVENT) != NO_EVENT).then(EVENT).alias(EVENT))
+        everyone = np.zeros(len(rows), np.int32)
+        return rows[given_notice(frame, everyone, notice, self.compiled.view.zone) >= 0]
 
     def restore(self, frame: pl.DataFrame, number: int) -> None:
         """Take in again, at once, rows of one entity that were trimmed; it is not trimmed any more.
@@ -142,7 +155,7 @@ class RowStore:
             self.compiled, self._described(), oldest=oldest, keep_events=keep_events, whole=self.whole
         )
         at = stays.arg_true().cast(pl.Int64).to_numpy()
-        return RowStore(self.compiled, self._taken(at), like=self, marks=self.marks | marks)
+        return RowStore(self.compiled, self._taken(at), like=self, marks=_higher(self.marks, marks))
 
     def _described(self) -> pl.DataFrame:
         """The rows as `needed_rows` wants them."""
@@ -235,6 +248,11 @@ class RowStore:
             *(self.event.array, self.arrival.array, self.order.array),
             *(self.identity.array, self.issue.array, self.withdraws.array),
         )
+
+
+def _higher(one: dict[int, int], other: dict[int, int]) -> dict[int, int]:
+    """The marks of both: what was trimmed below the higher one does not come back with a lower one."""
+    return one | {entity: max(mark, one.get(entity, mark)) for entity, mark in other.items()}
 
 
 def _numbered(keys: pl.DataFrame, known: dict[Hashable, int], *, first: int) -> Ints:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 
 import alignment as al
@@ -35,8 +38,8 @@ class EntityColumns:
             if kind == pl.String or kind.is_integer()
         }
 
-    def keys(self, entities: Mapping[str, Sequence[Any]]) -> dict[str, list[Hashable]]:
-        """Per view the keys of its rows' entities; None where one is null.
+    def keys(self, entities: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Hashable]], dict[str, Sequence[Any]]]:
+        """Per view the keys of its rows' entities, None where one is null; and the entity columns in the views' types.
 
         Args:
             entities: Entity columns, name to values.
@@ -62,7 +65,7 @@ class EntityColumns:
                 found[view] = [None if None in key else key for key in whole]
             else:
                 found[view] = [()] * rows
-        return found
+        return found, {**entities, **columns}
 
     def _column(self, name: str, entities: Mapping[str, Sequence[Any]], view: str) -> list[Any]:
         if name not in entities:
@@ -74,7 +77,9 @@ class EntityColumns:
         values = entities[name]
         plain = self._plain.get(name)
         if plain is not None and all(type(value) is plain or value is None for value in values):
-            return list(values)
+            there = [value for value in values if value is not None] if plain is int else []
+            if not there or (_fits(min(there), kind) and _fits(max(there), kind)):
+                return list(values)
         return [None if value is None else _key(value, kind, name) for value in values]
 
 
@@ -87,7 +92,7 @@ def _key(value: Any, kind: pl.DataType, name: str) -> Any:
     converted = _convert(value, kind)
     if converted is None:
         raise EntityError(
-            f"entity {name!r} is {kind}, and {str(value)[:80]!r} is {type(value).__name__}",
+            f"entity {name!r} is {kind}, and {json.dumps(value, default=str)[:80]} is {type(value).__name__}",
             f"send values of {kind}, or null for no entity.",
         )
     return converted
@@ -95,20 +100,35 @@ def _key(value: Any, kind: pl.DataType, name: str) -> Any:
 
 def _convert(value: Any, kind: pl.DataType) -> Any:
     """The value in a column's type, or None where it does not fit without loss."""
-    if isinstance(kind, pl.Categorical | pl.Enum) or kind == pl.String:
+    if isinstance(kind, pl.Enum):
+        return value if isinstance(value, str) and value in kind.categories else None
+    if isinstance(kind, pl.Categorical) or kind == pl.String:
         return value if isinstance(value, str) else None
     if kind == pl.Boolean:
         return value if isinstance(value, bool) else None
     if kind.is_integer():
-        return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and _fits(value, kind) else None
     if kind.is_float():
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return pl.Series([float(value)]).cast(kind).item() if number else None
     try:
         if isinstance(kind, pl.Datetime):
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
+            if not isinstance(moment, datetime) or (moment.tzinfo is None) != (kind.time_zone is None):
+                return None
+            return moment if kind.time_zone is None else moment.astimezone(ZoneInfo(kind.time_zone))
         if kind == pl.Date:
-            return date.fromisoformat(value) if isinstance(value, str) else value
+            day = date.fromisoformat(value) if isinstance(value, str) else value
+            return day if isinstance(day, date) and not isinstance(day, datetime) else None
         return pl.Series([value], dtype=kind).to_list()[0]
     except (ValueError, TypeError, pl.exceptions.PolarsError):
         return None
+
+
+def _fits(value: int, kind: pl.DataType) -> bool:
+    """Whether a type of whole numbers holds a value."""
+    name = str(kind).lower()
+    if name.endswith("128"):
+        return abs(value) < 1 << 127
+    bounds = np.iinfo(name)
+    return bool(bounds.min <= value <= bounds.max)

@@ -87,24 +87,21 @@ class LogFollower:
         self._views = list(views)
         self._definitions = definitions
         self.position = -2
+        self.changes = 0
+        """How often the past of what was read has changed: restamps, removals, columns."""
         self.since: dict[str, int] = {}
         self._beats = np.empty(0, np.int64), np.empty(0, np.int64)
         self.open()
 
     def open(self) -> None:
         """Open the log anew, as after a change of its columns; everything is to be loaded again."""
-        given = self._given
-        self.log = open_log(
-            given.root,
-            given.provider,
-            storage_options=given.table.location.storage_options,
-            clock=given.table.clock,
-        )
+        self.log = fresh(self._given)
         self.views = [
             FollowedView(CompiledView(over(view, self.log)), self._definitions[view.name]) for view in self._views
         ]
         self.columns = self.log.columns
         self.position = -2
+        self.changes += 1
 
     @property
     def loaded(self) -> bool:
@@ -129,8 +126,13 @@ class LogFollower:
             for kind in (ERASED, RETIRED)
         )
 
-    def restamps(self, position: int) -> Restamps:
-        """Rows up to the last position that get a later arrival by records since."""
+    def restamps(self, position: int, *, trimmed_at: int) -> Restamps | None:
+        """Rows up to the last position that get a later arrival by records since; None to load everything anew.
+
+        Args:
+            position: Up to where.
+            trimmed_at: Rows that were visible by then may have let others be dropped, which count again without them.
+        """
         late = (
             records(self.log.table, RESTAMP, self.position + 1)
             .filter(pl.col("log_sequence") > self.position, pl.col("log_sequence") <= position)
@@ -142,10 +144,13 @@ class LogFollower:
             return NO_RESTAMPS
         rows = (
             self.log.scan(position=self.position, columns=["batch_id"])
-            .select("batch_id", "log_sequence")
+            .select("batch_id", "log_sequence", before=pl.col("arrival_time").dt.epoch("us"))
             .join(late.lazy(), on="batch_id")
             .collect()
         )
+        if (rows["before"] <= trimmed_at).any():
+            self.open()
+            return None
         return Restamps(rows["log_sequence"].to_numpy(), rows["arrival_time"].to_numpy())
 
     def heartbeats(self, position: int | None) -> Ints:
@@ -155,6 +160,7 @@ class LogFollower:
 
     def advance(self, position: int, *, restamped: bool) -> None:
         """Remember that everything up to `position` was handed over."""
+        self.changes += restamped
         after = None if restamped or not self.loaded else self.position
         found = heartbeats(self.log, position=position, after=after)
         beats = found["arrival_time"].dt.epoch("us").to_numpy(), found["log_sequence"].to_numpy()
@@ -163,6 +169,12 @@ class LogFollower:
         self._beats = beats
         self.since = self.log.column_since()
         self.position = position
+
+
+def fresh(log: ObservationLog) -> ObservationLog:
+    """Another handle of the same log, as it is now."""
+    options = log.table.location.storage_options
+    return open_log(log.root, log.provider, storage_options=options, clock=log.table.clock)
 
 
 def over(view: al.FeatureView, log: ObservationLog) -> al.FeatureView:

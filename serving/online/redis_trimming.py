@@ -119,7 +119,7 @@ class Trimming:
             self._after[name] = size
             if size < long + longer:
                 epoch, upto, mark = ENTITY.unpack(head)
-                now = ENTITY.pack(epoch, upto, mark if mark == WHOLE else marks.get(i, 0) or mark)
+                now = ENTITY.pack(epoch, upto, mark if mark == WHOLE else max(marks.get(i, mark), mark))
                 done += state.put(name, head, (long, longer), now, rows, rest)
         return done
 

@@ -9,21 +9,24 @@ from datetime import datetime
 from typing import Any, Self
 
 import alignment as al
+from alignment.codes import NO_BOUND
 from alignment.definitions import definition_hash, describe_view
 from alignment.durations import instant_from_us, instant_us, parse_duration
 from alignment.features import Feature
 from alignment.online import CompiledView, Evaluation, Found, RowStore
+from ingestion import ObservationLog
 from ingestion.instants import Clock, system_clock
 from serving.online.answers import Answer, AnsweredColumn
 from serving.online.backend import Backend, Ints, Reading
 from serving.online.entities import EntityColumns
-from serving.online.errors import AsOfError, NotReadyError, UnknownFeatureError, UnservableViewError
-from serving.online.follow import LogFollower, read_rows
+from serving.online.errors import AsOfError, NotReadyError, UnknownFeatureError, UnservableViewError, not_a_feature
+from serving.online.follow import LogFollower, fresh, over, read_rows
 from serving.online.local import LocalBackend
 from serving.online.settings import OnlineSettings
 
 _GROWTH = 1.5
 _TRIM_ABOVE = 50_000
+_LATE_HINT = "ask again; if it stays so, look whether the logs can be read."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Readiness:
         positions: Position per provider.
         complete_through: That instant.
         reason: Why it may not; empty if it may.
+        hint: What to do about it.
     """
 
     ready: bool
@@ -43,6 +47,7 @@ class Readiness:
     positions: Mapping[str, int]
     complete_through: datetime | None
     reason: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class FeatureServer:
         self._positions: dict[str, int] = {}
         self._complete_through: int | None = None
         self._trim_at = _TRIM_ABOVE
+        self._trimmed_at = NO_BOUND
         self._fault = ""
         self._following = threading.Lock()
         self._past = threading.Lock()
@@ -146,27 +152,42 @@ class FeatureServer:
         heads = {}
         for provider, follower in self._followers.items():
             head = heads[provider] = follower.head()
-            restamped = False
+            restamps = None
+            if follower.loaded and head > follower.position:
+                restamps = follower.restamps(head, trimmed_at=self._trimmed_at)
             if not follower.loaded:
+                self._reopened(follower)
                 for view in follower.views:
                     floor = None if view.compiled.unbounded else view.compiled.floor(looked - self._max_behind)
                     rows = read_rows(view.compiled, position=head, event_from=floor)
                     self.backend.load(view.compiled, view.definition, rows, head)
-            elif head > follower.position:
-                restamps = follower.restamps(head)
-                restamped = len(restamps.orders) > 0
+            elif restamps is not None:
                 for view in follower.views:
                     rows = read_rows(view.compiled, position=head, after=follower.position)
                     self.backend.take_in(view.compiled, rows, restamps, previous=follower.position, position=head)
             if head != follower.position:
-                follower.advance(head, restamped=restamped)
+                follower.advance(head, restamped=restamps is not None and len(restamps.orders) > 0)
         self.backend.confirm(heads, looked - self._allowance)
         self._positions = heads
         self._complete_through = looked - self._allowance
         self._fault = ""
         if self.backend.size > self._trim_at:
-            self.backend.trim(oldest=looked - self._allowance - self._max_behind, keep_events=self.settings.keep_events)
+            self._trimmed_at = looked - self._allowance - self._max_behind
+            self.backend.trim(oldest=self._trimmed_at, keep_events=self.settings.keep_events)
             self._trim_at = max(_TRIM_ABOVE, int(self.backend.size * _GROWTH))
+
+    def _reopened(self, follower: LogFollower) -> None:
+        """Take over the columns of a log that was opened anew: they may have other types or names."""
+        with self._past:
+            for view in follower.views:
+                name = view.compiled.view.name
+                self._past_views.pop(name, None)
+                log: Any = self.views[name].observations.source
+                if isinstance(log, ObservationLog) and follower.changes > 1:
+                    self.views[name] = over(self.views[name], fresh(log))
+                    for feature in self.views[name].features:
+                        self.features[self.views[name].column_name(feature)] = self.views[name], feature
+            self._asked = {}
 
     def _follow(self) -> None:
         every = parse_duration(self.settings.poll_every, "poll_every").total_us / 1e6
@@ -194,6 +215,7 @@ class FeatureServer:
                 positions={},
                 complete_through=None,
                 reason=self._fault or "has not read the logs yet",
+                hint=_LATE_HINT,
             )
         behind = max(0.0, (now - through) / 1e6)
         fault = self.backend.fault
@@ -204,6 +226,7 @@ class FeatureServer:
                 positions=dict(self._positions),
                 complete_through=instant_from_us(through),
                 reason=fault,
+                hint=self.backend.fault_hint,
             )
         ready = now - through <= self._max_behind
         late = f"{behind:.1f} s behind the log, may be {self.settings.max_behind}"
@@ -213,7 +236,12 @@ class FeatureServer:
             positions=dict(self._positions),
             complete_through=instant_from_us(through),
             reason="" if ready else f"{late}; {self._fault}" if self._fault else late,
+            hint="" if ready else _LATE_HINT,
         )
+
+    def changes(self, provider: str) -> int:
+        """How often the past of what was read of a provider has changed: what was worked out of it is to be worked out anew."""
+        return self._followers[provider].changes
 
     def heartbeats(self, provider: str, *, position: int | None = None) -> Ints:
         """When a provider showed that it lives, microseconds, ascending (R20).
@@ -248,7 +276,7 @@ class FeatureServer:
             AggregateOverflowError: If an integer sum does not fit in 64 bits.
         """
         asked = self._prepare(features)
-        keys = asked.entities.keys(entities)
+        keys, entities = asked.entities.keys(entities)
         now = instant_us(self.clock(), "clock")
         if self._complete_through is None:
             raise NotReadyError(None, self.settings.max_behind)
@@ -406,9 +434,10 @@ class FeatureServer:
             elif asked in self.views:
                 found.extend(self.views[asked].column_names)
             else:
-                raise UnknownFeatureError(
-                    f"there is no feature {asked!r}", f"there are {', '.join(sorted(self.features)[:8])}, ..."
-                )
+                known: dict[str, list[str]] = {view: [] for view in self.views}
+                for view, feature in self.features.values():
+                    known[view.name].append(feature.name)
+                raise UnknownFeatureError(*not_a_feature(asked, known))
         return list(dict.fromkeys(found))
 
 

@@ -130,7 +130,7 @@ class _Known:
 
 
 _services: WeakKeyDictionary[FeatureServer, WeakKeyDictionary[al.FeatureService, _Known]] = WeakKeyDictionary()
-_events: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Newest]]] = WeakKeyDictionary()
+_events: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, int, Newest]]] = WeakKeyDictionary()
 _reading = threading.Lock()
 _beats: WeakKeyDictionary[FeatureServer, dict[str, tuple[int, Ints]]] = WeakKeyDictionary()
 
@@ -266,14 +266,14 @@ def _newest(server: FeatureServer, bound: BoundService, provider: str, position:
     """How far the provider's events had got, from its log; rows that came since are added to what is known."""
     with _reading:  # a log is not to be shared between threads
         held = _events.setdefault(server, {})
-        known = held.get(provider)
-        if known is None or known[0] > position:
-            known = position, newest_of(bound.views_of[provider], position=position)
+        known, changes = held.get(provider), server.changes(provider)
+        if known is None or known[0] > position or known[1] != changes:
+            known = position, changes, newest_of(bound.views_of[provider], position=position)
         elif known[0] < position:
             since = newest_of(bound.views_of[provider], position=position, after=known[0])
-            known = position, known[1].and_then(since)
+            known = position, changes, known[2].and_then(since)
         held[provider] = known
-    return known[1]
+    return known[2]
 
 
 def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping[str, int]]:

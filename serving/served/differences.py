@@ -15,7 +15,8 @@ def differs(one: pl.Series, other: pl.Series, *, close: bool = False) -> Flags:
 
     Args:
         one: A column.
-        other: The same length; of another type it differs everywhere.
+        other: The same length. If its type is wider (the log's column was widened since) the first is taken in it; else another
+            type differs everywhere.
         close: Floats may be 1e-9 of the greater apart: for an engine that has its own arithmetic (R17).
 
     Example:
@@ -23,13 +24,34 @@ def differs(one: pl.Series, other: pl.Series, *, close: bool = False) -> Flags:
         [True, True, False]
     """
     if one.dtype != other.dtype:
-        return np.ones(len(one), np.bool_)
+        widened = _widened(one, other.dtype)
+        if widened is None:
+            return np.ones(len(one), np.bool_)
+        one = widened
     null = one.is_null().to_numpy()
     found: Flags = null != other.is_null().to_numpy()
     both = np.flatnonzero(~null & ~found)
     if len(both):
         found[both] = _values(one.gather(both), other.gather(both), close=close)
     return found
+
+
+def _widened(column: pl.Series, kind: pl.DataType) -> pl.Series | None:
+    """The column in a wider type of number, if nothing of it is lost there."""
+    if not (_number(column.dtype) and _number(kind)):
+        return None
+    try:
+        wide = column.cast(kind)
+        back = wide.cast(column.dtype)
+    except pl.exceptions.PolarsError:
+        return None
+    return None if differs(column, back).any() else wide
+
+
+def _number(kind: pl.DataType) -> bool:
+    if isinstance(kind, pl.Array | pl.List):
+        return pl.Series(dtype=kind).explode().dtype.is_numeric()
+    return kind.is_numeric()
 
 
 def _values(one: pl.Series, other: pl.Series, *, close: bool) -> Flags:

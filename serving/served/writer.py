@@ -9,7 +9,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +27,7 @@ from serving.served.tables import (
     SERVED_TIME,
     STATUS,
     ServedTable,
+    ServedView,
     served_view,
 )
 
@@ -82,9 +83,9 @@ class _Open:
 
 @dataclass(slots=True)
 class _Batch:
-    """Answers about the same views."""
+    """Answers about the same views, whose columns have the same types."""
 
-    views: tuple[str, ...]
+    views: list[tuple[ServedView, dict[str, pl.DataType]]]
     columns: dict[str, list[Any]] = field(default_factory=dict)
     height: int = 0
 
@@ -182,7 +183,7 @@ class ServedLog:
             self.flush()
 
     def _write(self) -> None:
-        batches: dict[tuple[str, ...], _Batch] = {}
+        batches: dict[tuple[object, ...], _Batch] = {}
         for _ in range(len(self._queue)):
             answer, now, height = self._queue.popleft()
             try:
@@ -198,10 +199,16 @@ class ServedLog:
             _logger.warning("%d served vectors were dropped: the queue was full", self.counts.dropped - self._told)
             self._told = self.counts.dropped
 
-    def _add(self, batches: dict[tuple[str, ...], _Batch], answer: Answer, now: datetime, height: int) -> None:
+    def _add(self, batches: dict[tuple[object, ...], _Batch], answer: Answer, now: datetime, height: int) -> None:
         asked = {column.name: column for column in answer.columns}
         views = tuple(sorted({self._view_of[name] for name in asked}))
-        batch = batches.setdefault(views, _Batch(views))
+        for given in answer.columns:
+            kept, entities = self._views[self._view_of[given.name]]
+            if kept.features[given.name] != given.dtype:  # the log's column was widened while the server ran
+                features = {**kept.features, given.name: given.dtype}
+                self._views[kept.name] = replace(kept, features=features), entities
+        known = [self._views[view] for view in views]
+        batch = batches.setdefault(tuple(id(kept) for kept, _ in known), _Batch(known))
         cells: dict[str, list[Any]] = {}
         for view in views:
             kept, entities = self._views[view]
@@ -224,7 +231,7 @@ class ServedLog:
         batch.height += height
 
     def _commit(self, batch: _Batch) -> None:
-        known = [self._views[view] for view in batch.views]
+        known = batch.views
         entities = {name: dtype for _, types in known for name, dtype in types.items()}
         keys = {name: _entity(name, batch.columns[name], dtype) for name, dtype in entities.items()}
         table = ServedTable(
