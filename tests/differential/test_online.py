@@ -96,3 +96,22 @@ def test_rows_taken_in_by_batches_give_the_forecasts_of_the_join_at_each_positio
 @given(questions(), st.lists(st.integers(2, 40), max_size=3), st.integers(1, 3))
 def test_trimmed_rows_are_never_missed(question, cuts, keep):
     check(question, cuts, keep)
+
+
+@given(questions(), st.lists(st.tuples(st.integers(0, 17), st.integers(1, 90)), min_size=1, max_size=3))
+def test_rows_that_get_a_later_arrival_count_from_it(question, late):
+    source = question.sources[0]
+    frame = sequenced(source)
+    log = log_of(source, frame)
+    compiled = CompiledView(view_of(source, log))
+    end = 2 * frame.height + 3
+    store = RowStore(compiled, rows_between(compiled, None, end))
+    moved = {place: minutes for place, minutes in late if place < frame.height}
+    later = pl.Series([moved.get(place, 0) for place in range(frame.height)], dtype=pl.Int64)
+    log.frame = frame.with_columns(pl.col("arrival_time") + pl.duration(minutes=later))
+    if source.kind == "forecast" and "issue_time" not in frame.columns:
+        return  # each arrival is its own issue there: the rows would be others
+    again = rows_between(compiled, None, end)
+    chosen = again.filter(pl.Series([place in moved for place in range(frame.height)], dtype=pl.Boolean))
+    store.restamp(chosen[ORDER].to_numpy(), chosen["@arrival"].to_numpy())
+    compare(store, compiled, question.spine, end, None)

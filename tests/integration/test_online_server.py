@@ -11,6 +11,7 @@ import pytest
 
 import alignment as al
 import ingestion
+from ingestion import append
 from serving.online import (
     Answer,
     AsOfError,
@@ -200,6 +201,7 @@ def test_a_renamed_or_added_column_does_not_stop_the_server(log, clock):
     server.catch_up()
     answer = server.read(["weather:temp"], {"station": ["a"]})
     assert answer.columns[0].values == [1.0]
+    assert server.read(["weather:temp"], {"station": ["a"]}, as_of=clock.now).columns[0].values == [1.0]
     log.append(rows(("a", -5, 2.0), wind=1.0).rename({"temp": "temperature"}))
     clock.pass_(seconds=1)
     server.catch_up()
@@ -291,6 +293,66 @@ def test_a_late_row_below_the_mark_does_not_stand_for_what_was_trimmed(log, cloc
     assert answer.columns[0].values == [-30.0]
 
 
+def test_a_mark_does_not_come_down_again(tmp_path, clock):
+    schema = {**COLUMNS, "ident": pl.String}
+    log = ingestion.create_log(tmp_path, "moving", entities=["station"], key=["ident"], schema=schema, clock=clock)
+    view = al.FeatureView("weather", observations=log, features=[al.sequence("temp", 2)])
+
+    def send(ident: str, minute: float) -> None:
+        log.append(rows(("a", minute, minute), ident=ident))
+        clock.pass_(minutes=2)
+
+    for ident, minute in (("p", -50), ("q", -40), ("r", -30)):
+        send(ident, minute)
+    server = FeatureServer([view], settings=EXACT, clock=clock)
+    server._trim_at = 1  # a state that outgrew its bound
+    server.catch_up()  # the mark is -40
+    send("r", -55)
+    send("s", -56)
+    server._trim_at = 1
+    server.catch_up()
+    answer = server.read(None, {"station": ["a"]})
+    same_as_training(server, answer)
+    assert answer.columns[0].values == [[-50.0, -40.0]]
+
+
+def test_a_restamp_brings_back_what_was_dropped_for_its_row(log, clock):
+    server = FeatureServer([weather(log)], settings=EXACT, clock=clock)
+    log.append(rows(("a", -10, 1.0)))
+    clock.pass_(seconds=1)
+    stamped = append._confirm  # what a writer that dies after its commit does not come to
+    append._confirm = lambda *_: None
+    try:
+        log.append(rows(("a", -10, 2.0)))
+    finally:
+        append._confirm = stamped
+    clock.pass_(minutes=2)
+    server._trim_at = 0
+    server.catch_up()
+    assert server.backend.size == 1
+    batch = log.scan(columns=["batch_id"]).collect()["batch_id"][-1]
+    append._confirm(log.table, batch, int(clock.now.timestamp() * 1e6) - 1, int(clock.now.timestamp() * 1e6))
+    server.catch_up()
+    assert served(server, "temp")[0][0] == 1.0
+
+
+def test_a_column_that_is_widened_is_followed_and_served_so(log, clock, tmp_path):
+    small = ingestion.create_log(
+        tmp_path / "s", "small", entities=["station"], schema={"station": pl.String, "temp": pl.Float32}, clock=clock
+    )
+    small.append(rows(("a", -10, 0.5)).cast({"temp": pl.Float32}))
+    clock.pass_(seconds=1)
+    server = FeatureServer([weather(small)], settings=EXACT, clock=clock)
+    server.catch_up()
+    assert server.read(["weather:temp"], {"station": ["a"]}).columns[0].dtype == pl.Float32
+    small.widen_column("temp", pl.Float64)
+    small.append(rows(("a", -5, 0.1)))
+    clock.pass_(seconds=1)
+    server.catch_up()
+    assert served(server, "temp") == [[0.1, None, None, None]]
+    assert server.read(["weather:temp"], {"station": ["a"]}, as_of=clock.now).columns[0].values == [0.1]
+
+
 def test_the_past_is_answered_from_the_log(log, clock):
     log.append(rows(("a", -30, 1.0), arrival_time=at(-25)))
     log.append(rows(("a", -20, 2.0), arrival_time=at(-15)))
@@ -335,7 +397,7 @@ def test_a_server_that_is_too_far_behind_does_not_answer(log, clock):
         (["weather:rain"], {"station": ["a"]}, UnknownFeatureError, "no feature 'weather:rain'"),
         (None, {"site": ["a"]}, EntityError, "needs the entity 'station', and the request names 'site'"),
         (None, {"station": ["a"], "site": ["a", "b"]}, EntityError, "'station' has 1, 'site' has 2"),
-        (None, {"station": [7]}, EntityError, "entity 'station' is String, and '7' is int"),
+        (None, {"station": [7]}, EntityError, "entity 'station' is String, and 7 is int"),
         (None, {"station": [["a"]]}, EntityError, "is list"),
     ],
 )
