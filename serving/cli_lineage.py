@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ def lineage(
     storage_option: StorageOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show who uses a feature, a provider or a column, before it is changed; exits with 1 if nobody does.
+    """Show who uses a feature, a provider or a column, before it is changed; exits with 1 if nobody does, with 2 if there is no such name.
 
     Looks in views files, in the manifests of data sets that were made of the logs, and in what was served.
     """
@@ -57,14 +58,28 @@ def lineage(
         datasets=datasets or (),
         storage_options=options,
     )
+    for path in found.unread:
+        render.say(f"{path} is registered, and not there any more")
+    if not found.known:
+        raise OptionError(f"there is no feature, view, provider or column {name!r} here", _alike(found))
     if as_json:
         render.as_json(found.to_dict())
     else:
         _show(found)
-    for path in found.unread:
-        render.say(f"{path} is registered, and not there any more")
     if not found.uses:
         raise typer.Exit(NO)
+
+
+def _alike(found: Lineage) -> str:
+    """What may have been meant."""
+    wanted = found.asked.replace(":", "__", 1)
+    owner, dot, column = wanted.rpartition(".")
+    own = [name.removeprefix(owner + dot) for name in found.names if dot and name.startswith(owner + dot)]
+    close = difflib.get_close_matches(column, own, n=3) if own else difflib.get_close_matches(wanted, found.names, n=3)
+    if close:
+        return f"did you mean {' or '.join(repr(f'{owner}.{name}' if own else name) for name in close)}?"
+    names = [f"{owner}.{name}" for name in own] or found.names
+    return f"there are {', '.join(map(repr, names[:20]))}{', ...' if len(names) > 20 else ''}"
 
 
 def _show(found: Lineage) -> None:

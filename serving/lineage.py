@@ -64,12 +64,19 @@ class Lineage:
         is_a: What goes by it: `feature`, `view`, `provider`, `column`; empty if nothing does.
         uses: Who uses it.
         unread: Registered manifests that are not there any more.
+        names: Where nothing uses it, all names that there are: features, views, providers and columns.
     """
 
     asked: str
     is_a: tuple[str, ...]
     uses: tuple[Use, ...]
     unread: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything of that name, used or not."""
+        return bool(self.uses) or _full(self.asked) in self.names
 
     def to_dict(self) -> dict[str, Any]:
         """The lineage as plain values."""
@@ -127,7 +134,7 @@ class DeclaredView:
             full = f"{name}__{feature['name']}"
             column = feature.get("column")
             told = f"{feature['feature']} of {column or feature.get('of')}, provider {self.provider}"
-            if asked.name.replace(":", "__", 1) in (full, feature["name"]):
+            if _full(asked.name) in (full, feature["name"]):
                 found[full] = "feature", told
             elif asked.name == self.provider:
                 found[full] = "provider", told
@@ -140,6 +147,31 @@ class DeclaredView:
             elif any(asked.is_column(each, self.provider) for each in read[""]):
                 found[full] = "column", f"{told}; its rows are told apart and ordered by it"
         return found
+
+    def names(self) -> set[str]:
+        """All that can be asked for: features, the view, the provider and columns."""
+        own = [feature["name"] for feature in self.described["features"]]
+        full = [f"{self.described['name']}__{name}" for name in own]
+        columns = {feature["column"] for feature in self.described["features"] if feature.get("column")}
+        columns |= _all_columns(self.described["observations"])
+        return {self.described["name"], *own, *full, *_of_provider(self.provider, columns)}
+
+
+def _full(name: str) -> str:
+    """A feature's name as columns have it: `weather:temp` is `weather__temp`."""
+    return name.replace(":", "__", 1)
+
+
+def _all_columns(observations: Mapping[str, Any]) -> set[str]:
+    read = _columns_read(observations)
+    return {*read, *(name for names in read.values() for name in names)} - {""}
+
+
+def _of_provider(provider: str, columns: Iterable[str]) -> set[str]:
+    """A provider's name and those of its columns, with its own before them and without."""
+    if not provider:
+        return set(columns)
+    return {provider, *columns, *(f"{provider}.{column}" for column in columns)}
 
 
 def _columns_read(observations: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -173,6 +205,7 @@ def find_uses(
     Returns:
         The uses: features and services file by file, then data sets, then what was served and no file declares.
     """
+    files = list(files)
     asked = Asked(name, {} if root is None else _former_names(root, storage_options))
     served, tables = ({}, []) if root is None else _served(root, storage_options)
     kinds: dict[str, None] = {}
@@ -195,7 +228,34 @@ def find_uses(
         is_a=tuple(kinds),
         uses=tuple(_dated(use, served) for use in uses),
         unread=tuple(str(path) for path in manifests if not path.exists()),
+        names=() if uses else tuple(sorted(_names(files, root, manifests, tables, storage_options))),
     )
+
+
+def _names(
+    files: Iterable[Declarations],
+    root: str | None,
+    manifests: Iterable[Path],
+    served: Iterable[DeclaredView],
+    options: dict[str, str] | None,
+) -> set[str]:
+    """All names in views files, logs, manifests, and views that were served."""
+    found: set[str] = set()
+    for view in (view for declared in files for view in declared.views):
+        found |= DeclaredView.of(view).names() | _of_provider(provider_of(view), view.observations.schema)
+    for declared in files:
+        found |= set() if declared.label is None else {declared.label.column}
+    if root is not None:
+        for provider in ingestion.list_logs(root, storage_options=options):
+            log = ingestion.open_log(root, provider, storage_options=options)
+            found |= _of_provider(provider, [*log.columns, *log.former_names()])
+    for path in manifests:
+        if path.exists():
+            manifest = read_manifest(path)
+            whose = {name: entry["source"].get("log", name) for name, entry in manifest["inputs"].items()}
+            for view in manifest["definitions"]["views"]:
+                found |= DeclaredView(view, whose[view["name"]]).names()
+    return found.union(*(view.names() for view in served))
 
 
 def _dated(use: Use, served: Mapping[str, datetime]) -> Use:

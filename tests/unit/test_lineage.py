@@ -158,11 +158,39 @@ def test_the_command_says_no_where_nobody_uses_it(place, capsys):
         "features": ["sky__ghi"],
         "last_served": None,
     }
-    assert run(["lineage", "wind", "views.py"]) == 1
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "nothing uses 'wind'\n")
+    open_log("logs", "dwd").append(
+        pl.DataFrame(
+            {"site": ["a"], "event_time": [NOON + timedelta(hours=1)], "ghi": [1.0], "cloud": [1.0], "wind": [2.0]}
+        ),
+        evolve=True,
+    )
+    for name in ("wind", "dwd.wind"):
+        assert run(["lineage", name, "views.py"]) == 1
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err) == ("", f"nothing uses '{name}'\n")
     assert run(["lineage", "satellite", "views.py", "--datasets", "sets"]) == 0
     assert "needs satellite; gives sky__ghi" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("sky__gih", "did you mean 'sky__ghi'"),
+        ("sky:gih", "did you mean 'sky__ghi'"),
+        ("satelite", "did you mean 'satellite'"),
+        ("cluod", "did you mean 'cloud'"),
+        ("dwd.cluod", "did you mean 'dwd.cloud'"),
+        ("dwd.pressure", "there are 'dwd."),
+        ("zzz", "there are 'arrival_"),
+    ],
+)
+@pytest.mark.parametrize("places", [["views.py"], ["--datasets", "sets", "--root", "logs"]])
+def test_the_command_tells_a_typo_from_a_name_that_nobody_uses(place, capsys, places, name, hint):
+    capsys.readouterr()
+    assert run(["lineage", name, *places, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"there is no feature, view, provider or column '{name}' here\n\nhint: {hint}" in captured.err
 
 
 def test_the_command_refuses_to_look_nowhere(place, capsys, monkeypatch):
