@@ -84,7 +84,7 @@ def audit(
         What was found.
 
     Raises:
-        OptionError: If nothing was served, or a view cannot be made from its declaration.
+        OptionError: If nothing was served, or nothing of it is to be looked at, or a view cannot be made from its declaration.
     """
     tables = list_tables(root, storage_options=storage_options)
     if not tables:
@@ -103,6 +103,9 @@ def audit(
                     f"view {view.name!r} does not read a log", "serve and audit views over logs: open_log(...)."
                 )
             _View(served, view, logs.known(source), engine, tally).audit(rows)
+    if not tally.vectors:
+        refused = _nothing(root, tables, since, until, sample)
+        raise refused
     return AuditReport(
         root=str(root),
         vectors=tally.vectors,
@@ -120,6 +123,26 @@ def audit(
         late=_together(tally.late),
         removals=logs.removals(),
     )
+
+
+def _nothing(
+    root: str, tables: Sequence[ServedTable], since: datetime | None, until: datetime | None, sample: float
+) -> OptionError:
+    """Why there was nothing to look at: an audit that saw nothing has found nothing out."""
+    kept = pl.concat([table.scan().select(SERVED_TIME).collect() for table in tables])
+    if not kept.height:
+        return OptionError(f"nothing that was served is kept at {root!r}", "start it: asknown serve ... --served-log")
+    chosen = sum(int(_chosen(table, since, until, 1.0).select(pl.len()).collect().item()) for table in tables)
+    if chosen:
+        return OptionError(
+            f"a sample of {sample} of {chosen:,} served vectors is none", "take more, or all: --sample 1"
+        )
+    start, end = ("" if bound is None else bound.isoformat() for bound in (since, until))
+    when = f"between {start} and {end}" if start and end else f"since {start}" if start else f"until {end}"
+    first, last = (
+        bound.isoformat() for bound in kept.select(a=pl.col(SERVED_TIME).min(), b=pl.col(SERVED_TIME).max()).row(0)
+    )
+    return OptionError(f"nothing was served {when}", f"{kept.height:,} vectors were served between {first} and {last}.")
 
 
 def _chosen(table: ServedTable, since: datetime | None, until: datetime | None, sample: float) -> pl.LazyFrame:

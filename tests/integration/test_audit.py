@@ -173,8 +173,21 @@ def test_each_later_row_is_named_with_what_it_is_behind(tmp_path: Path, capsys: 
         "  behind 1 vectors\n"
     )
     assert run(["audit", str(tmp_path), "--engine", "duckdb", "--json"]) == 0
-    assert run(["audit", str(tmp_path), "--until", "2026-01-05T12:00:00Z"]) == 0
-    assert capsys.readouterr().out.rpartition("}\n")[2].startswith("0 served vectors")
+    there = "hint: 4 vectors were served between 2026-01-05T12:10:00+00:00 and 2026-01-05T12:10:00+00:00.\n"
+    all_of_them = "hint: take more, or all: --sample 1\n"
+    for options, problem, hint in (
+        (["--until", "2026-01-05T12:00:00Z"], "nothing was served until 2026-01-05T12:00:00+00:00", there),
+        (["--since", "2027-01-01T00:00:00Z"], "nothing was served since 2027-01-01T00:00:00+00:00", there),
+        (
+            ["--since", "2020-01-01T00:00:00Z", "--until", "2021-01-01T00:00:00Z"],
+            "nothing was served between 2020-01-01T00:00:00+00:00 and 2021-01-01T00:00:00+00:00",
+            there,
+        ),
+        (["--sample", "0"], "a sample of 0.0 of 4 served vectors is none", all_of_them),
+    ):
+        capsys.readouterr()
+        assert run(["audit", str(tmp_path), *options]) == 2
+        assert capsys.readouterr() == ("", f"OptionError: {problem}\n\n{hint}")
 
 
 def test_a_position_beyond_the_log_is_a_difference(tmp_path: Path) -> None:
