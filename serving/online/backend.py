@@ -92,6 +92,10 @@ class Backend(Protocol):
         """Why nothing can be kept or read now; empty if it can."""
 
     @property
+    def fault_hint(self) -> str:
+        """What to do about it."""
+
+    @property
     def size(self) -> int:
         """How many rows are held in this process."""
 

@@ -12,6 +12,9 @@ ServingError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
+
 from serving.errors import ServingError
 
 
@@ -59,3 +62,39 @@ class StateUnavailableError(NotReadyError):
     def __init__(self, problem: str, hint: str = "ask again; it answers as soon as the state can be read.") -> None:
         self.behind = None
         OnlineError.__init__(self, problem, hint)
+
+
+def not_a_feature(asked: str, known: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """What is wrong with a name, and what may have been meant, spelt as the question is: `view:feature` or `view__feature`.
+
+    Args:
+        asked: What there is not.
+        known: Names of features by view.
+    """
+    between = ":" if ":" in asked else "__"
+    whole = next((view for view in known if asked.startswith(view + between)), asked.partition(between)[0])
+    feature = asked[len(whole) + len(between) :]
+    if asked == whole and (views := [view for view, names in known.items() if asked in names]):
+        return f"there is no view {asked!r}", f"did you mean {f'{views[0]}:{asked}'!r}?"
+    view = _close(whole, known)
+    if not view:
+        names = [f"{view}{between}{name}" for view, names in known.items() for name in names]
+        return f"there is no feature {asked!r}", f"there are {_some(names)}."
+    if not feature:
+        return f"there is no view {asked!r}", f"did you mean {view!r}?"
+    if meant := _close(feature, known[view]):
+        return f"there is no feature {asked!r}", f"did you mean {view + between + meant!r}?"
+    there = _some([view + between + name for name in known[view]])
+    hint = f"there are {there}." if view == whole else f"did you mean view {view!r}? It has {there}."
+    return f"there is no feature {asked!r}", hint
+
+
+def _close(name: str, names: Mapping[str, object] | Sequence[str]) -> str:
+    """The name itself, or the one that is most like it; empty if none is."""
+    if name in names:
+        return name
+    return next(iter(difflib.get_close_matches(name[:100], list(names), n=1)), "")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -18,7 +18,7 @@ class LocalBackend:
     A change is prepared while readers read; they are kept out only while it is switched on.
     """
 
-    fault = ""
+    fault = fault_hint = ""
 
     def __init__(self) -> None:
         self._stores: dict[str, RowStore] = {}

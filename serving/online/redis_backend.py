@@ -74,6 +74,7 @@ class RedisBackend:
         self.connection = Connection(self.redis, url=url)
         self.fault = ""
         """Why nothing can be written now; empty if it can."""
+        self.fault_hint = ""
         self._max_behind = parse_duration(self.settings.max_behind, "max_behind").total_us
         self._views: dict[str, _View] = {}
         self._checked = False
@@ -123,9 +124,9 @@ class RedisBackend:
                 self._checked = True
             for view in self._views.values():
                 self._bring(view, positions[view.compiled.provider], complete_through)
-            self.fault = ""
+            self.fault = self.fault_hint = ""
         except StateUnavailableError as error:
-            self.fault = error.problem
+            self.fault, self.fault_hint = error.problem, error.hint
             return
         finally:
             for view in self._views.values():

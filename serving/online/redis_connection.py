@@ -104,7 +104,7 @@ class Connection:
         if memory.get("maxmemory") and policy.startswith("allkeys"):
             raise StateUnavailableError(
                 f"{self.place} drops keys when it is full (maxmemory-policy {policy}): rows would be missing unnoticed",
-                "set maxmemory-policy noeviction, e.g. redis-cli config set maxmemory-policy noeviction.",
+                "CONFIG SET maxmemory-policy noeviction",
             )
 
     def close(self) -> None:
