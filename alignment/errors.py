@@ -56,12 +56,16 @@ class MissingColumnError(FrameError):
         place: The frame that lacks it.
     """
 
-    def __init__(self, column: str, place: str, available: Iterable[str], *, argument: str | None = None) -> None:
+    def __init__(
+        self, column: str, place: str, available: Iterable[str], *, argument: str | None = None, log: bool = False
+    ) -> None:
         self.column = column
         self.place = place
         names = list(available)
         close = difflib.get_close_matches(column, names, n=1, cutoff=0.6)
-        if close and argument:
+        if log and not names:
+            hint = "the log has no rows and no schema yet: append a batch first, or create it with schema={...}."
+        elif close and argument:
             hint = f'did you mean {close[0]!r}? Pass {argument}="{close[0]}".'
         elif close:
             hint = f"did you mean {close[0]!r}?"

@@ -207,7 +207,8 @@ class FeatureView:
             return
         schema = self.observations.schema
         if feature.column not in schema:
-            raise MissingColumnError(feature.column, self.place, self.observations.values)
+            is_log = self.observations.source is not None
+            raise MissingColumnError(feature.column, self.place, self.observations.values, log=is_log)
         if isinstance(feature, Window) and feature.aggregate not in _ANY_TYPE:
             kind = schema[feature.column]
             if not (kind.is_integer() or kind.is_float() or kind == pl.Boolean):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 import pytest
 from makers import asked, table, temps, weather
 
 import alignment as al
+import ingestion
 
 TEMP = al.latest("temp")
 GOOD = temps(("a", "10:00", "10:10", 1.0))
@@ -547,3 +549,13 @@ def test_bad_input_is_refused_with_a_text_that_helps(cause, kind, text):
         cause()
     assert type(caught.value) is kind
     assert str(caught.value) == text
+
+
+def test_a_log_without_rows_and_schema_is_not_said_to_lack_a_column_only(tmp_path: Path) -> None:
+    log = ingestion.create_log(tmp_path, "weather", entities=["station"])
+    with pytest.raises(al.MissingColumnError) as caught:
+        al.FeatureView("weather", ["station"], log, [TEMP])
+    assert str(caught.value) == (
+        "the observations of view 'weather' have no column 'temp'\n\n"
+        "hint: the log has no rows and no schema yet: append a batch first, or create it with schema={...}."
+    )
