@@ -39,7 +39,7 @@ from serving import (
     cli_upkeep,
     cli_world,
 )
-from serving.errors import MissingExtraError, NoLogsError, ServingError
+from serving.errors import ListeningError, MissingExtraError, NoLogsError, ServingError
 from serving.files import is_about_storage
 from serving.render import complain, say
 
@@ -114,7 +114,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error, type(error).__name__)
         if option := _option_for(error):
             say(f"      on the command line: {option}")
-        return UNREACHABLE if isinstance(error, MissingExtraError | NoLogsError) else USAGE
+        return UNREACHABLE if isinstance(error, ListeningError | MissingExtraError | NoLogsError) else USAGE
     except (OSError, TableNotFoundError) as error:
         complain(error, "cannot be reached")
         return UNREACHABLE

@@ -36,7 +36,9 @@ def serve(
     served_log: Annotated[
         str | None, typer.Option(help="Folder of logs to write the answers to, for `asknown audit`; none by default.")
     ] = None,
-    sample: Annotated[float, typer.Option(help="The share of the answers that is written.", min=0, max=1)] = 1.0,
+    sample: Annotated[
+        float | None, typer.Option(help="The share of the answers that is written; all by default.", min=0, max=1)
+    ] = None,
     redis: Annotated[
         bool, typer.Option("--redis", help="Share the state in Redis, whose address is in ASKNOWN_REDIS_URL.")
     ] = False,
@@ -62,6 +64,8 @@ def serve(
         from serving import http
     except ImportError as error:
         raise MissingExtraError(error.name or "uvicorn", "serve", "serving over HTTP") from error
+    if sample is not None and served_log is None:
+        raise OptionError("--sample is about the served log", "say --served-log FOLDER too.")
     settings = http.HttpSettings(
         views=views,
         host=host,
@@ -71,7 +75,7 @@ def serve(
         root=root,
         state=state,
         served_log=served_log,
-        sample=sample,
+        sample=1.0 if sample is None else sample,
         redis=redis,
         drain_seconds=drain,
         stop_within=stop_within,

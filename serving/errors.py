@@ -2,6 +2,7 @@
 
 ServingError
 ├── DeclarationError     a views file cannot be read or declares nothing
+├── ListeningError       the port is taken, or the host is not this machine's
 ├── MissingExtraError    a library that an extra brings is not installed
 ├── NoLogsError          there are no logs at an address
 └── OptionError          options of a command do not fit each other
@@ -34,6 +35,10 @@ class DeclarationError(ServingError):
     def __init__(self, path: str, problem: str, hint: str) -> None:
         self.path = path
         super().__init__(f"{path}: {problem}", hint)
+
+
+class ListeningError(ServingError):
+    """A server cannot listen: the port is taken, or the host is not this machine's."""
 
 
 class MissingExtraError(ServingError):

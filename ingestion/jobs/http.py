@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -26,6 +27,12 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PUSHED: Final = "/observations/"
 _JSON: Final = "application/json"
+_WHY: Final = {
+    errno.EADDRINUSE: "the port is taken",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    socket.EAI_NONAME: "there is no such host",
+    socket.EAI_AGAIN: "there is no such host, or nobody to ask for it",
+}
 _PATHS: Final = {
     "/healthz": "is the process alive and the store reachable",
     "/readyz": "does it take rows",
@@ -127,7 +134,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        why = _WHY.get(error.errno or 0, error.strerror)
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {why}") from error
 
 
 def server(app: Asgi, *, stop_within: float = 5.0) -> uvicorn.Server:

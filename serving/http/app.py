@@ -129,8 +129,10 @@ class Application:
         def answer() -> Reply:
             found, names = self._read(held, asked, as_of)
             if in_arrow:
-                return ARROW, encoding.as_arrow(found, status=asked.status, ages=asked.ages)
-            return JSON, encoding.as_json(found, names, status=asked.status, ages=asked.ages)
+                return ARROW, encoding.as_arrow(found, definition=held.definition, status=asked.status, ages=asked.ages)
+            return JSON, encoding.as_json(
+                found, names, definition=held.definition, status=asked.status, ages=asked.ages
+            )
 
         height = len(next(iter(asked.entities.values()), ()))
         if as_of is None and max(height, 1) * max(len(asked.features), 20) <= self._most_here:
@@ -184,7 +186,7 @@ class Application:
 
     async def _switch(self, scope: Scope, receive: Receive) -> Reply:
         definition = contract.read_switch(await self._body(scope, receive))
-        return JSON, _line(await self._crew.switch(self._definitions.named(definition).definition))
+        return JSON, _line(await self._crew.switch(self._definitions.to_switch_to(definition)))
 
     async def _openapi(self, scope: Scope, receive: Receive) -> Reply:  # noqa: ARG002
         return JSON, openapi.document()
@@ -197,9 +199,11 @@ class Application:
 
     async def _readyz(self, scope: Scope, receive: Receive) -> Reply:  # noqa: ARG002
         ready = self._definitions.current.server.readiness()
-        reason = "the server is being stopped" if self.draining else ready.reason
+        reason, hint = ready.reason, ready.hint
+        if self.draining:
+            reason, hint = "the server is being stopped", "ask another one."
         if reason:
-            raise RefusalError(503, f"not ready: {reason}", headers=((b"retry-after", b"1"),))
+            raise RefusalError(503, f"not ready: {reason}", hint, ((b"retry-after", b"1"),))
         told = {"status": "ready", "behind": ready.behind, "positions": dict(ready.positions)}
         through = ready.complete_through
         return JSON, _line(told | {"complete_through": None if through is None else encoding.iso(through)})
@@ -341,7 +345,8 @@ def _check_method(path: str, method: str, asked: str) -> None:
     """
     if asked != "HEAD" or method != "GET":
         allowed = b"POST" if method == "POST" else b"GET, HEAD"
-        raise RefusalError(405, f"{path} is for {method}", headers=((b"allow", allowed),))
+        hint = f"send a {method}; GET /openapi.json describes it."
+        raise RefusalError(405, f"{path} is for {method}", hint, ((b"allow", allowed),))
 
 
 def _wants_arrow(scope: Scope) -> bool:

@@ -77,8 +77,12 @@ class Tokens:
         if wanted in matches:
             return
         if matches:
-            raise RefusalError(403, f"this token is not for {wanted!r}")
-        raise RefusalError(401, "the bearer token is not right", headers=_ASKED)
+            raise RefusalError(
+                403, f"this token is not for {wanted!r}", f"send the one in the server's {VARIABLES[wanted]}."
+            )
+        raise RefusalError(
+            401, "the bearer token is not right", f"send the one in the server's {VARIABLES[wanted]}.", _ASKED
+        )
 
 
 def is_local(scope: MutableMapping[str, Any]) -> bool:

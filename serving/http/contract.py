@@ -92,7 +92,9 @@ def read_question(body: bytes, limits: HttpLimits) -> FeaturesRequest:
         raise RefusalError(
             400, *_malformed(error, '{"features": ["view:feature"], "entities": {"station": ["a"]}}')
         ) from error
-    if (asked.feature_service is None) == (not asked.features):
+    if asked.feature_service is not None and asked.features:
+        raise RefusalError(400, "both features and a feature_service are named", "leave one of them out.")
+    if asked.feature_service is None and not asked.features:
         raise RefusalError(
             400,
             "name either features or a feature_service",

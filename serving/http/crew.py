@@ -161,6 +161,16 @@ class Crew:
             yield
 
 
+def forget(folder: Path, worker: int) -> None:
+    """Drop what a worker last said, since it is no more.
+
+    Args:
+        folder: What the workers share.
+        worker: Which it was.
+    """
+    (folder / f"worker-{worker}.json").unlink(missing_ok=True)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(msgspec.json.decode(path.read_bytes()))

@@ -129,8 +129,26 @@ class Definitions:
             AlignmentError: What a declaration in it is refused for.
             IngestionError: What a log is refused for.
         """
+        return self.prepare(path)()
+
+    def prepare(self, path: Path) -> Callable[[], Held]:
+        """Read a views file and open its logs, without reading their rows.
+
+        Args:
+            path: The file.
+
+        Returns:
+            What does the rest of `load`.
+
+        Raises:
+            DeclarationError: If the file cannot be read or declares nothing.
+            AlignmentError: What a declaration in it, or a duration of the settings, is refused for.
+            IngestionError: What a log is refused for.
+            UnservableViewError: If a view is not over a log.
+        """
         declared = read_declarations(path)
-        return self.hold(declared.views, services=declared.services)
+        server = self._open(declared.views)
+        return lambda: self._hold(server, declared.services)
 
     def hold(self, views: Sequence[al.FeatureView], *, services: Sequence[al.FeatureService] = ()) -> Held:
         """Start a server for views and hold it beside the others; the oldest that is not served makes room.
@@ -139,7 +157,9 @@ class Definitions:
             views: The views.
             services: Feature services over them.
         """
-        server = self._open(views)
+        return self._hold(self._open(views), services)
+
+    def _hold(self, server: FeatureServer, services: Sequence[al.FeatureService]) -> Held:
         described = {service.name: describe_service(service) for service in services}
         definition = definition_hash({"views": server.definitions, "services": described})
         with self._lock:
@@ -183,6 +203,22 @@ class Definitions:
                 f"those are {', '.join(name[:12] for name in self._held)}; leave it out for those served now.",
             )
         return found
+
+    def to_switch_to(self, definition: str) -> str:
+        """The hash of definitions that are held.
+
+        Args:
+            definition: It, or its beginning.
+
+        Raises:
+            RefusalError: If none are held under it.
+        """
+        try:
+            return self.named(definition).definition
+        except RefusalError as refusal:
+            held = ", ".join(name[:12] for name in self._held)
+            hint = f"held are {held}; POST /admin/reload loads what the views file says now."
+            raise RefusalError(refusal.status, refusal.problem, hint) from None
 
     def switch(self, definition: str) -> Held:
         """Serve definitions that are held.

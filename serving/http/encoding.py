@@ -58,12 +58,15 @@ def iso(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")
 
 
-def as_json(answer: Answer, names: Sequence[str], *, status: bool = False, ages: bool = False) -> bytes:
+def as_json(
+    answer: Answer, names: Sequence[str], *, definition: str, status: bool = False, ages: bool = False
+) -> bytes:
     """An answer in the form of Feast's feature server.
 
     Args:
         answer: The answer.
         names: What its columns are called there.
+        definition: Hash of the definitions that were asked, as a question may name them.
         status: Add `status`, which of five each value has.
         ages: Add `event_age` and `arrival_age`, seconds.
     """
@@ -90,15 +93,16 @@ def as_json(answer: Answer, names: Sequence[str], *, status: bool = False, ages:
             result["event_age"] = [None if event is None else (t - event) / 1e6 for event in events]
             result["arrival_age"] = [None if arrival is None else (t - arrival) / 1e6 for arrival in column.arrivals]
         results.append(result)
-    head = {"feature_names": [*answer.entities, *names], **facts(answer)}
+    head = {"feature_names": [*answer.entities, *names], **facts(answer, definition)}
     return encode({"metadata": head, "results": results}) + b"\n"
 
 
-def as_arrow(answer: Answer, *, status: bool = False, ages: bool = False) -> bytes:
+def as_arrow(answer: Answer, *, definition: str, status: bool = False, ages: bool = False) -> bytes:
     """An answer as an Arrow IPC stream of one row per entity; the columns are those of `point_in_time_join`.
 
     Args:
         answer: The answer.
+        definition: Hash of the definitions that were asked, as a question may name them.
         status: Add `<feature>__status`.
         ages: Add `<feature>__event_age` and `<feature>__arrival_age`, durations.
 
@@ -115,17 +119,19 @@ def as_arrow(answer: Answer, *, status: bool = False, ages: bool = False) -> byt
                 old = pl.Series(f"{column.name}__{name}", instants, dtype=pl.Int64)
                 frame.insert_column(frame.width, (t - old).alias(old.name).cast(pl.Duration("us")))
     rows = frame.to_arrow()
-    known = {name: value if isinstance(value, str) else encode(value) for name, value in facts(answer).items()}
-    rows = rows.replace_schema_metadata(known)
+    told = facts(answer, definition)
+    rows = rows.replace_schema_metadata(
+        {name: value if isinstance(value, str) else encode(value) for name, value in told.items()}
+    )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)
     return bytes(sink.getvalue())
 
 
-def facts(answer: Answer) -> dict[str, Any]:
-    """What every answer says of itself: the instant and the positions that it holds at, and what was evaluated."""
-    return {"t": iso(answer.t), "positions": dict(answer.positions), "definition": answer.definition}
+def facts(answer: Answer, definition: str) -> dict[str, Any]:
+    """What every answer says of itself: the instant and the positions that it holds at, and whose definitions it follows."""
+    return {"t": iso(answer.t), "positions": dict(answer.positions), "definition": definition}
 
 
 def _height(answer: Answer) -> int:

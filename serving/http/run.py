@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from ingestion.jobs import Redactor, bind, configure_logging, logger
+from serving.errors import ListeningError
 from serving.http.app import Application
 from serving.http.auth import VARIABLES, Tokens
 from serving.http.crew import Crew
@@ -26,12 +28,14 @@ from serving.http.protocol import protocol_class
 from serving.online import FeatureServer
 
 if TYPE_CHECKING:
+    from serving.http.definitions import Held
     from serving.http.pushing import Pushing
     from serving.http.settings import HttpSettings
 
 _REDIS: Final = "ASKNOWN_REDIS_URL"
 ECHO_SECONDS: Final = 1.0
 """A signal that comes so soon after the first is the same wish to stop."""
+WATCH_SECONDS: Final = 0.1
 
 
 class _Uvicorn(uvicorn.Server):
@@ -68,7 +72,8 @@ class Worker:
         known = os.environ if environment is None else environment
         self._settings, self._listening, self._folder, self._worker = settings, listening, folder, worker
         self.tokens = Tokens(known)
-        opener = open_server or (_over_redis(settings) if settings.redis else None)
+        self._prepared: Callable[[], Held] | None = None
+        opener = open_server or (over_redis(settings) if settings.redis else None)
         self.definitions = Definitions(opener, online=settings.online, on_open=self._written_down())
         self._crew = Crew(self.definitions, settings.views, folder, worker=worker, workers=settings.workers)
         self._push: Pushing | None = None
@@ -92,6 +97,9 @@ class Worker:
 
         Args:
             ready: Called once questions are answered.
+
+        Raises:
+            Exception: What the views file is refused for.
         """
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -130,20 +138,46 @@ class Worker:
             await self._push.start()
         self._crew.tell()
         following = asyncio.create_task(self._crew.follow(), name="follow")
+        watching = asyncio.create_task(self._watch(ready), name="watch")
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not look at it again and again
-        if ready is not None:
-            ready()
-        await asyncio.wait([following, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if following.done() and not self._stopping.is_set():
-            following.result()
-        following.cancel()
+        await asyncio.wait([following, watching, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in (following, watching):
+            if task.done() and not self._stopping.is_set():
+                task.result()
+            task.cancel()
+
+    async def _watch(self, ready: Callable[[], None] | None) -> None:
+        """Tell when questions begin to be answered, when they no longer are, and when they are again, until cancelled."""
+        was: bool | None = None
+        told = False
+        while True:
+            now = self.definitions.current.server.readiness()
+            if now.ready and not told:
+                told = True
+                if ready is not None:
+                    ready()
+            elif now.ready and not was:
+                self._say.info("ready again", worker=self._worker, positions=dict(now.positions))
+            elif not now.ready and was is not False:
+                said = "not ready any more" if told else "not ready yet"
+                self._say.warning(said, worker=self._worker, reason=now.reason, hint=now.hint)
+            was = now.ready
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def prepare(self) -> None:
+        """Read the views file and open the logs, so that what is wrong with them is said before anything else.
+
+        Raises:
+            Exception: What the file is refused for.
+        """
+        self._prepared = self.definitions.prepare(self._settings.views)
 
     def load(self) -> None:
         """Read the definitions and the logs, unless that is done."""
         if self.app.metrics is not None:
             return
-        held = self.definitions.load(self._settings.views)
+        held = (self._prepared or self.definitions.prepare(self._settings.views))()
         features = sorted(held.server.features)
         mark = blake2b("\n".join(features).encode(), digest_size=8).hexdigest()
         self.app.metrics = Metrics(
@@ -206,7 +240,7 @@ class Worker:
         return write_down
 
 
-def _over_redis(settings: HttpSettings) -> Callable[..., FeatureServer]:
+def over_redis(settings: HttpSettings) -> Callable[..., FeatureServer]:
     """What makes servers whose rows are in Redis.
 
     Raises:
@@ -227,18 +261,37 @@ def serve_here(settings: HttpSettings, *, environment: Mapping[str, str] | None 
         environment: Where tokens are; that of the process if None.
 
     Raises:
-        OSError: If it cannot listen.
-        ServingError: If the views file or an option is refused.
+        ServingError: If it cannot listen, or the views file or an option is refused.
         AlignmentError: What a declaration is refused for.
         IngestionError: What a log is refused for.
     """
     set_up_logging(settings, environment)
-    listening = bind(settings.host, settings.port)
+    listening = listen(settings)
     with tempfile.TemporaryDirectory(prefix="asknown-serve-") as folder, listening:
         worker = Worker(settings, listening, Path(folder), environment=environment)
+        worker.prepare()
         announce(settings, listening, worker.tokens)
         run_worker(worker, ready=lambda: told_ready(worker))
     logger("serve").info("stopped")
+
+
+def listen(settings: HttpSettings) -> socket.socket:
+    """The socket to accept from.
+
+    Raises:
+        ListeningError: If the port is taken, or there is no such address.
+    """
+    try:
+        return bind(settings.host, settings.port)
+    except (OSError, UnicodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else f"cannot listen on {settings.host}: {error}"
+        taken = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = (
+            "--port 0 takes a free one"
+            if taken
+            else "--host 127.0.0.1 is this machine alone, --host 0.0.0.0 every address of it"
+        )
+        raise ListeningError(problem or str(error), hint) from error
 
 
 def run_worker(worker: Worker, *, ready: Callable[[], None] | None = None) -> None:

@@ -21,11 +21,12 @@ import msgspec
 
 from alignment.errors import AlignmentError
 from ingestion import IngestionError
-from ingestion.jobs import bind, logger
-from serving.declarations import read_declarations
+from ingestion.jobs import logger
 from serving.errors import ServingError
 from serving.http.auth import Tokens
-from serving.http.run import Worker, announce, run_worker, serve_here, set_up_logging, told_ready
+from serving.http.crew import forget
+from serving.http.definitions import Definitions
+from serving.http.run import Worker, announce, listen, over_redis, run_worker, serve_here, set_up_logging, told_ready
 from serving.http.settings import HttpSettings
 
 _LOOK_SECONDS: Final = 0.1
@@ -46,8 +47,7 @@ def serve(settings: HttpSettings, *, environment: Mapping[str, str] | None = Non
         environment: Where tokens are; that of the process if None.
 
     Raises:
-        OSError: If it cannot listen.
-        ServingError: If the views file or an option is refused, or workers do not stay.
+        ServingError: If it cannot listen, the views file or an option is refused, or workers do not stay.
         AlignmentError: What a declaration is refused for.
         IngestionError: What a log is refused for.
     """
@@ -56,9 +56,11 @@ def serve(settings: HttpSettings, *, environment: Mapping[str, str] | None = Non
         return
     set_up_logging(settings, environment)
     tokens = Tokens(os.environ if environment is None else environment)
-    listening = bind(settings.host, settings.port)
+    listening = listen(settings)
     with listening, tempfile.TemporaryDirectory(prefix="asknown-serve-") as folder:
-        read_declarations(settings.views)  # what is wrong with it is said once, and not by every worker
+        if settings.redis:
+            over_redis(settings)
+        Definitions(online=settings.online).prepare(settings.views)  # what is wrong is said once, not by every worker
         announce(settings, listening, tokens)
         _Supervisor(settings, listening, Path(folder), environment).run()
     logger("serve").info("stopped")
@@ -91,7 +93,8 @@ class _Supervisor:
                 time.sleep(_LOOK_SECONDS)
                 for number, process in list(self._workers.items()):
                     if process.poll() is not None and not self._stopping:
-                        self._say.error("a worker ended", worker=number, code=process.returncode)
+                        forget(self._folder, number)
+                        self._say.error("a worker ended, another is started", worker=number, code=process.returncode)
                         self._start(number)
         finally:
             self._end()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -13,7 +15,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from http_serving import ADMIN, PUSH, QUESTION, READ, TOKENS, VIEWS, make, serving
+import redis as client_library
+from http_serving import ADMIN, PUSH, QUESTION, READ, TOKENS, VIEWS, Serving, make, serving
+from services import Server
 
 import alignment as al
 import ingestion
@@ -23,6 +27,13 @@ import ingestion
 def folder(tmp_path: Path) -> Path:
     make(tmp_path)
     return tmp_path
+
+
+def tried(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`asknown serve features.py` that is expected to end by itself."""
+    program = "from serving.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "features.py", "--port", "0", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
 def half_a_request(port: int) -> socket.socket:
@@ -64,7 +75,8 @@ def test_it_answers_follows_the_log_and_equals_the_join(folder: Path) -> None:
 
 
 def test_it_is_not_ready_until_the_definitions_are_loaded(folder: Path) -> None:
-    (folder / "features.py").write_text("import time\ntime.sleep(3)\n" + VIEWS)
+    slow = "FeatureServer.start = lambda self, start=FeatureServer.start: (time.sleep(3), start(self))[1]"
+    (folder / "features.py").write_text(f"import time\nfrom serving.online import FeatureServer\n{slow}\n{VIEWS}")
     with serving(folder) as server:
         assert server.get("/healthz")[0] == 200
         status, told = server.get("/readyz")
@@ -166,10 +178,16 @@ def test_a_worker_that_dies_is_started_again(folder: Path) -> None:
             time.sleep(0.1)
         victim = server.get("/admin/definitions")[1]["workers"][0]["process"]
         os.kill(victim, signal.SIGKILL)
+        while not any("a worker ended" in line["event"] for line in server.lines()):
+            time.sleep(0.02)
+        assert "asknown_workers_ready 1" in server.get("/metrics")[1]  # another takes seconds to load
+        assert victim not in {each["process"] for each in server.get("/admin/definitions")[1]["workers"]}
         while sum(line["event"] == "ready" for line in server.lines()) < 3 and time.monotonic() < end:
             assert server.post("/get-online-features", QUESTION)[0] in (200, -1)
             time.sleep(0.1)
-        assert any(line["event"] == "a worker ended" and line["code"] == -9 for line in server.lines())
+        assert any(
+            line["event"] == "a worker ended, another is started" and line["code"] == -9 for line in server.lines()
+        )
         assert victim not in {each["process"] for each in server.get("/admin/definitions")[1]["workers"]}
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
@@ -216,7 +234,62 @@ def test_what_was_served_can_be_audited(folder: Path) -> None:
     assert last_served(str(folder / "logs"))
 
 
-def test_a_port_in_use_is_an_error_before_anything_is_loaded(folder: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_wrong_with_the_views_is_said_before_anything_else(folder: Path, workers: int) -> None:
+    (folder / "features.py").write_text("views = 1")
+    done = tried(folder, "--workers", str(workers))
+    assert done.returncode == 2
+    assert done.stderr.startswith("DeclarationError: features.py: it has no list of views called 'views'")
+    (folder / "features.py").write_text(VIEWS)
+    done = tried(folder, "--workers", str(workers), "--max-behind", "soon")
+    assert done.returncode == 2
+    assert "listening" not in done.stderr
+
+
+def test_ready_is_told_when_questions_are_answered_and_so_is_every_change(folder: Path, redis: Server) -> None:
+    client = client_library.Redis(port=redis.port)
+    client.config_set("maxmemory", "100mb")
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    environment = {"ASKNOWN_REDIS_URL": f"redis://:a-secret@127.0.0.1:{redis.port}/0"}
+    client.config_set("requirepass", "a-secret")
+    client.close()
+    client = client_library.Redis(port=redis.port, password="a-secret")
+
+    def until(server: Serving, event: str) -> dict[str, Any]:
+        end = time.monotonic() + 60
+        while not (found := [line for line in server.lines() if line["event"] == event]):
+            assert time.monotonic() < end, server.errors.read_text()
+            time.sleep(0.05)
+        assert len(found) == 1
+        return found[0]
+
+    with serving(folder, "--redis", environment=environment) as server:
+        line = until(server, "not ready yet")
+        assert f"Redis at 127.0.0.1:{redis.port} drops keys" in line["reason"]
+        assert line["hint"] == "CONFIG SET maxmemory-policy noeviction"
+        status, told = server.get("/readyz")
+        assert (status, told["hint"]) == (503, "CONFIG SET maxmemory-policy noeviction")
+        assert not any(line["event"] == "ready" for line in server.lines())
+        client.config_set("maxmemory-policy", "noeviction")
+        until(server, "ready")
+        client.config_set("requirepass", "another-one")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert f"Redis at 127.0.0.1:{redis.port}" in until(server, "not ready any more")["reason"]
+        assert server.get("/readyz")[1]["hint"]
+        client.config_set("requirepass", "a-secret")
+        until(server, "ready again")
+        assert server.get("/readyz")[0] == 200
+        assert "secret" not in server.errors.read_text()
+    client.close()
+
+
+def test_a_host_that_there_is_not_is_an_error(folder: Path) -> None:
+    done = tried(folder, "--host", "no-such-host.invalid")
+    assert done.returncode == 3
+    assert done.stderr.startswith("ListeningError: cannot listen on no-such-host.invalid:0: there is no such host")
+
+
+def test_a_port_in_use_is_an_error_before_anything_is_loaded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         from serving.cli import run
 
@@ -226,23 +299,13 @@ def test_a_port_in_use_is_an_error_before_anything_is_loaded(folder: Path) -> No
         thread.start()
         thread.join(30)
         assert code == [3]
+        printed = capsys.readouterr().err
+        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: the port is taken" in printed
+        assert printed.endswith("hint: --port 0 takes a free one\n")
 
 
-@pytest.mark.parametrize("words", [["--root", "logs"], ["--max-behind", "soon"]])
+@pytest.mark.parametrize("words", [["--root", "logs"], ["--max-behind", "soon"], ["--sample", "0.5"]])
 def test_options_that_mean_nothing_are_refused(folder: Path, words: list[str]) -> None:
-    import subprocess
-    import sys
-
-    command = [
-        sys.executable,
-        "-c",
-        "from serving.cli import main; main()",
-        "serve",
-        "features.py",
-        "--port",
-        "0",
-        *words,
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = tried(folder, *words)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

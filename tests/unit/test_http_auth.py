@@ -50,12 +50,16 @@ SCOPES = [
 def test_a_scope_wants_its_own_token(app: Application, method: str, path: str, token: str) -> None:
     assert ask(app, method, path).status_code == 401
     assert ask(app, method, path).headers["www-authenticate"] == 'Bearer realm="asknown"'
-    assert ask(app, method, path, headers=bearer("some-other-token")).status_code == 401
+    variable = next(name for name, value in TOKENS.items() if value == token)
+    wrong = ask(app, method, path, headers=bearer("some-other-token"))
+    assert wrong.status_code == 401
+    assert wrong.json()["hint"] == f"send the one in the server's {variable}."
     assert ask(app, method, path, headers={"Authorization": f"Basic {token}"}).status_code == 401
     assert ask(app, method, path, headers={"Authorization": "Bearer"}).status_code == 401
     for other in {READ, PUSH, ADMIN} - {token}:
         got = ask(app, method, path, headers=bearer(other))
         assert got.status_code == 403
+        assert got.json()["hint"] == f"send the one in the server's {variable}."
         assert other not in got.text
         assert token not in got.text
 
@@ -65,6 +69,12 @@ def test_health_and_the_description_need_no_token_and_name_no_feature(app: Appli
     got = ask(app, "GET", path, client="10.0.0.9")
     assert got.status_code == 200
     assert "temp" not in got.text
+
+
+def test_another_method_is_refused_with_the_right_one(app: Application) -> None:
+    got = ask(app, "GET", "/get-online-features", headers=bearer(READ))
+    assert (got.status_code, got.headers["allow"]) == (405, "POST")
+    assert got.json()["hint"] == "send a POST; GET /openapi.json describes it."
 
 
 def test_the_token_of_a_scope_opens_it_from_anywhere(app: Application) -> None:
@@ -226,6 +236,7 @@ def test_readiness_says_why_it_is_not(folder: Path) -> None:
     with application_over(folder) as app:
         app.draining = True
         got = ask(app, "GET", "/readyz")
-        assert (got.status_code, got.json()) == (503, {"error": "not ready: the server is being stopped"})
+        assert got.status_code == 503
+        assert got.json() == {"error": "not ready: the server is being stopped", "hint": "ask another one."}
         assert got.headers["connection"] == "close"
         assert ask(app, "GET", "/healthz").status_code == 200

@@ -72,6 +72,27 @@ def test_every_answer_tells_instant_positions_and_definition(app: Application) -
     assert len(metadata["definition"]) == 64
 
 
+@pytest.mark.parametrize(
+    "question", [{}, {"features": ["weather"]}, {"features": [], "feature_service": "basic"}, {"format": "arrow"}]
+)
+def test_the_definition_of_an_answer_can_be_asked_again(app: Application, question: dict[str, Any]) -> None:
+    definition = ask(app, "GET", "/features").json()["definition"]
+    got = ask(app, "POST", "/get-online-features", json={**QUESTION, **question, "definition": definition})
+    assert got.status_code == 200
+    if question.get("format") == "arrow":
+        told = pa.ipc.open_stream(io.BytesIO(got.content)).schema.metadata[b"definition"].decode()
+    else:
+        told = got.json()["metadata"]["definition"]
+    assert told == definition
+    assert ask(app, "POST", "/resolve", json={"feature_service": "basic"}).json()["definition"] == definition
+
+
+def test_an_unknown_definition_to_switch_to_is_to_be_loaded_first(app: Application) -> None:
+    got = ask(app, "POST", "/admin/switch", json={"definition": "0" * 64})
+    assert got.status_code == 404
+    assert got.json()["hint"].endswith("POST /admin/reload loads what the views file says now.")
+
+
 def test_full_names_have_the_views_name(app: Application) -> None:
     assert answer(app, full_feature_names=True)["metadata"]["feature_names"] == ["station", "weather__temp"]
 
@@ -151,7 +172,7 @@ def test_no_rows_are_no_values(app: Application) -> None:
         ({"feature_service": "../x", "entities": {}}, 404, "there is no feature service '../x'"),
         ({**QUESTION, "definition": "0" * 64}, 404, "are held"),
         ({**QUESTION, "features": []}, 400, "name either features or a feature_service"),
-        ({**QUESTION, "feature_service": "basic"}, 400, "name either features or a feature_service"),
+        ({**QUESTION, "feature_service": "basic"}, 400, "both features and a feature_service are named"),
         ({**QUESTION, "variant": "full"}, 400, "variant and sources are about a feature_service"),
         ({"feature_service": "basic", "variant": "x", "entities": {"station": ["a"]}}, 404, "has no variant 'x'"),
         ({**QUESTION, "entities": {}}, 400, "needs the entity 'station'"),
@@ -162,7 +183,8 @@ def test_no_rows_are_no_values(app: Application) -> None:
             "Expected `bool | int | float | str | null`, got `array` - at `$.entities[...][0]`",
         ),
         ({**QUESTION, "entities": {"station": [2**64]}}, 400, "entities['station'][0] has more than 64 bits"),
-        ({**QUESTION, "entities": {"station": [7]}}, 400, "station"),
+        ({**QUESTION, "entities": {"station": [7]}}, 400, "entity 'station' is String, and 7 is int"),
+        ({**QUESTION, "entities": {"station": [True]}}, 400, "entity 'station' is String, and true is bool"),
         ({**QUESTION, "entities": ["a"]}, 400, "Expected `object`, got `array` - at `$.entities`"),
         ({**QUESTION, "format": "csv"}, 400, "Invalid enum value 'csv' - at `$.format`"),
         ([], 400, "Expected `object`, got `array`"),
@@ -236,7 +258,7 @@ def test_floats_read_back_as_the_same_number(values: list[float]) -> None:
         "v__x", "p", pl.Float64(), values, ["present"] * len(values), [0] * len(values), [0] * len(values)
     )
     whole = Answer(datetime(2026, 1, 1, tzinfo=UTC), {"p": 1}, {"k": list(range(len(values)))}, [column], "d")
-    read = json.loads(as_json(whole, ["x"]))["results"][1]["values"]
+    read = json.loads(as_json(whole, ["x"], definition="d"))["results"][1]["values"]
     assert [math.copysign(1, value) for value in read] == [math.copysign(1, value) for value in values]
     assert read == values
 
@@ -255,6 +277,6 @@ def test_instants_durations_and_dates_are_iso_and_seconds() -> None:
         for n, (dtype, (cell, _)) in enumerate(cells.items())
     ]
     whole = Answer(moment, {"p": 1}, {}, columns, "d")
-    read = json.loads(as_json(whole, [str(n) for n in range(len(cells))]))
+    read = json.loads(as_json(whole, [str(n) for n in range(len(cells))], definition="d"))
     assert [result["values"][0] for result in read["results"]] == [text for _, text in cells.values()]
     assert read["results"][0]["event_timestamps"] == ["1970-01-01T00:00:00.000001Z"]
