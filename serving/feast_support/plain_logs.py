@@ -109,7 +109,7 @@ class PlainLogs:
         with self._lock:
             log = self._logs.get(view.name) or self.find(view.name) or self._create(view, keys)
             self._logs[view.name] = log
-            new = _not_known(log, _ordered(_frame(view, rows, log.entities)))
+            new = _not_known(log, _once(_ordered(_frame(view, rows, log.entities)), log.entities))
             if new.is_empty():
                 return 0
             stamped = new["arrival_time"].null_count() == new.height and _is_free(log)
@@ -210,6 +210,11 @@ def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows with arrivals never before the event; unknown ones stay unknown."""
     arrival = pl.max_horizontal("arrival_time", "event_time")
     return frame.with_columns(pl.when(pl.col("arrival_time").is_not_null()).then(arrival).alias("arrival_time"))
+
+
+def _once(frame: pl.DataFrame, entities: Sequence[str]) -> pl.DataFrame:
+    """Of rows with one key and arrival the last, as in a file: the others never show."""
+    return frame.unique([*entities, "event_time", "arrival_time"], keep="last", maintain_order=True)
 
 
 def _is_free(log: ObservationLog) -> bool:

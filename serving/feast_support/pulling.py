@@ -72,7 +72,8 @@ def pull_all(
     found = _live(table).filter(_inside(table, event, created, start, end, rules)).select(names)
     if created is None or not rules.arrival or start is None or end is None:
         return _for_feast(found.collect(), join_keys)
-    window = found.collect()
+    # Of rows with one entity, event and arrival the last of the file counts, as in a training set.
+    window = found.collect().unique([*join_keys, event, created], keep="last", maintain_order=True)
     current = _current(table, window.select(join_keys).unique(), names, join_keys, _utc(end), rules)
     beyond = current.join(window, on=[*join_keys, event, created], how="anti", nulls_equal=True)
     rows = pl.concat([window, beyond.select(names)], how="vertical").sort(event, created, maintain_order=True)

@@ -118,6 +118,14 @@ def test_rows_without_created_timestamp_are_stored_again_only_if_they_changed(
     assert stored(tmp_path)["temp"].to_list() == [5.0, 6.0, 5.0]
 
 
+def test_of_rows_with_one_event_and_created_time_the_last_counts_however_often_they_come(plain: FeatureStore) -> None:
+    event = ago(1)
+    for created in (ago(0.9), None):
+        for _ in range(3):
+            plain.push("weather_push", pushed(("a", event, created, 1.0), ("a", event, created, 2.0)))
+            assert online(plain, "a")["temp"] == [2.0]
+
+
 def test_the_ttl_applies_online(tmp_path: Path) -> None:
     feast = store(tmp_path)
     feast.apply([station(), weather(tmp_path, [], ttl=timedelta(hours=2))])
@@ -409,6 +417,21 @@ def test_the_registry_tells_each_features_window_lag_and_limits(declared: tuple[
         "asknown.max_event_age": "2h",
     }
     assert view.ttl == timedelta(hours=2)
+
+
+def test_a_source_tells_people_which_log_it_is(declared: tuple[FeatureStore, Any]) -> None:
+    source = declared[0].get_data_source("masts")
+    told = f"observation log of provider masts in {source.root}, by event_time and arrival_time"  # type: ignore[attr-defined]
+    assert source.description == told
+
+
+def test_the_address_of_redis_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASKNOWN_REDIS_URL", "redis://cache:6379/3")
+    (tmp_path / "feature_store.yaml").write_text(
+        "project: power\nprovider: local\nregistry: registry.db\nentity_key_serialization_version: 3\n"
+        f"online_store:\n  type: {OURS}\n  redis_url: ${{ASKNOWN_REDIS_URL}}\n"
+    )
+    assert FeatureStore(str(tmp_path)).config.online_store.redis_url == "redis://cache:6379/3"
 
 
 def test_types_are_those_that_the_features_evaluate_to(declared: tuple[FeatureStore, Any]) -> None:
