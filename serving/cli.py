@@ -109,6 +109,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else (0 if stop.code is None else NO)
     except LogNotFoundError as error:
         complain(error, type(error).__name__)
+        if "create_log(" in error.hint:
+            say(f"      on the command line: asknown log append {error.root} {error.provider} FILE --entities COLUMN")
         return UNREACHABLE
     except (AlignmentError, IngestionError, ServingError) as error:
         complain(error, type(error).__name__)

@@ -54,8 +54,15 @@ class Declarations:
         for service in self.services:
             if service.name == name:
                 return service
-        names = ", ".join(repr(service.name) for service in self.services) or "none"
-        raise DeclarationError(str(self.path), f"it declares no service {name!r}", f"its services are {names}")
+        names = ", ".join(repr(service.name) for service in self.services)
+        feature = self.views[0].column_names[0]
+        raise DeclarationError(
+            str(self.path),
+            f"it declares no service {name!r}",
+            f"its services are {names}"
+            if names
+            else f'add one: services = [al.FeatureService("{name}", ["{feature}"])]',
+        )
 
 
 def read_declarations(path: Path) -> Declarations:

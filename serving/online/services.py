@@ -292,7 +292,10 @@ def _moment(server: FeatureServer, as_of: datetime | None) -> tuple[int, Mapping
     if as_of.tzinfo is None:
         raise AsOfError(f"as_of={as_of} has no zone", "write 2026-01-01T00:00:00Z.")
     if instant_us(as_of, "as_of") > t:
-        raise AsOfError(f"as_of={as_of.isoformat()} is later than what is known", "leave it out to ask for now.")
+        raise AsOfError(
+            f"as_of={as_of.isoformat()} is later than what is known: {instant_from_us(t).isoformat()}",
+            "leave it out to ask for now.",
+        )
     return instant_us(as_of, "as_of"), ready.positions
 
 

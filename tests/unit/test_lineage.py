@@ -212,3 +212,18 @@ def test_the_command_resolve_tells_the_variant_and_why_not(place, capsys):
     assert told["variants"][1]["reason"] == "'dwd' is down: silent for 0:59:00, may be for 30m"
     assert run(["resolve", "views.py", "solar"]) == 2
     assert "its services are 'power'" in capsys.readouterr().err
+    Path("bare.py").write_text(VIEWS.partition("services = ")[0])
+    assert run(["resolve", "bare.py", "power"]) == 2
+    assert 'hint: add one: services = [al.FeatureService("power", ["sky__ghi"])]' in capsys.readouterr().err
+    assert run(["resolve", "views.py", "power", "--as-of", "2999-01-01T00:00:00Z"]) == 2
+    assert "as_of=2999-01-01T00:00:00+00:00 is later than what is known: 20" in capsys.readouterr().err
+
+
+def test_a_log_that_is_not_there_is_made_on_the_command_line(place, capsys):
+    Path("early.py").write_text(VIEWS.replace('"logs"', '"nowhere"'))
+    assert run(["lineage", "sky__ghi", "early.py"]) == 3
+    assert capsys.readouterr().err == (
+        f"LogNotFoundError: '{place}/nowhere' has no log of provider 'satellite'\n\n"
+        f'hint: make it first: create_log("{place}/nowhere", "satellite", entities=["..."]).\n'
+        f"      on the command line: asknown log append {place}/nowhere satellite FILE --entities COLUMN\n"
+    )
