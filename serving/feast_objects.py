@@ -60,7 +60,7 @@ def feast_objects(
     for view in [views] if isinstance(views, al.FeatureView) else views:
         log = _log(view)
         if log.provider not in sources:
-            sources[log.provider] = LogSource(root=root or log.root, provider=log.provider, owner=owner)
+            sources[log.provider] = _source(log, root or log.root, (providers or {}).get(log.provider), owner)
         for name, dtype in _entity_types(view).items():
             entities.setdefault(name, Entity(name=name, value_type=dtype.to_value_type(), owner=owner))
         mine = [entities[name] for name in view.spine_entities]
@@ -137,6 +137,14 @@ def feast_view(
         owner=owner,
         tags={**_view_tags(view, source, provider), **(tags or {})},
     )
+
+
+def _source(log: ObservationLog, root: str, provider: Provider | None, owner: str) -> LogSource:
+    """A provider's log, described for those who see it in Feast's UI, where it is a custom source like any other."""
+    told = f"observation log of provider {log.provider} in {root}, by event_time and arrival_time"
+    if provider is not None and provider.description:
+        told = f"{provider.description}; {told}"
+    return LogSource(root=root, provider=log.provider, description=told, owner=owner)
 
 
 def _log(view: al.FeatureView) -> ObservationLog:
