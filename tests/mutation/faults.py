@@ -663,8 +663,30 @@ FAULTS = [
     Fault(
         "a row is dropped though what supersedes it is not visible yet",
         "R1",
-        'stays = ~seen | (pl.col("@row") == last) | (pl.col("@row") == before)',
-        'stays = (pl.col("@row") == pl.col("@row").last().over(key)) | (pl.col("@row") == before)',
+        "seen = pl.col(ARRIVAL) <= oldest",
+        "seen = pl.lit(value=True)",
+        tests="online",
+    ),
+    Fault(
+        "a restamped row still counts as given the notice that it was not given any more",
+        "R10",
+        "rows = [self._given(of, notice) for of in whole] if notice is not None else whole",
+        "rows = whole",
+        tests="online",
+    ),
+    Fault(
+        "a later trim lowers an entity's mark",
+        "R19",
+        "return one | {entity: max(mark, one.get(entity, mark)) for entity, mark in other.items()}",
+        "return one | other",
+        tests="online",
+    ),
+    Fault(
+        "a restamp does not bring back what was dropped for its row",
+        "R14",
+        'if (rows["before"] <= trimmed_at).any():',
+        "if False:",
+        package="serving",
         tests="online",
     ),
     Fault(
