@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Self
 
 import alignment as al
-from alignment.codes import NO_BOUND
 from alignment.definitions import definition_hash, describe_view
 from alignment.durations import instant_from_us, instant_us, parse_duration
 from alignment.features import Feature
@@ -111,7 +110,7 @@ class FeatureServer:
         self._positions: dict[str, int] = {}
         self._complete_through: int | None = None
         self._trim_at = _TRIM_ABOVE
-        self._trimmed_at = NO_BOUND
+        self._trimmed_at = -(1 << 62)  # nothing yet
         self._fault = ""
         self._following = threading.Lock()
         self._past = threading.Lock()
