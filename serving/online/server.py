@@ -365,11 +365,12 @@ class FeatureServer:
         self.from_log += len(places)
         deeper = self._from_log(compiled, [keys[place] for place in places], t, positions)
         for name, whole in found.items():
-            merged = Found(*(list(part) for part in whole))
-            for part, deep in zip(merged, deeper[name], strict=True):
-                for place, value in zip(places, deep, strict=True):
-                    part[place] = value
-            found[name] = merged
+            merged: list[list[Any]] = [list(part) for part in whole]
+            deep: Sequence[list[Any]] = deeper[name]
+            for at, place in enumerate(places):
+                for part, row in zip(merged, deep, strict=True):
+                    part[place] = row[at]
+            found[name] = Found(*merged)
         for place in places:
             with self._past:
                 position = positions[compiled.provider]
