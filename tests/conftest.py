@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client  # noqa: F401 - before Feast, which would have it count in files, without taking labels back
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
@@ -30,6 +33,16 @@ for profile, examples in (("default", 30), ("ci", 100), ("soak", 2000)):
         suppress_health_check=SLOW_IS_FINE,
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _lines_end_with_their_test() -> Iterator[None]:
+    """What a command set up for its process's lines would turn those of later tests into fields."""
+    yield
+    structlog = sys.modules.get("structlog")
+    if structlog is not None:
+        root, ours = logging.getLogger(), structlog.stdlib.ProcessorFormatter
+        root.handlers = [handler for handler in root.handlers if not isinstance(handler.formatter, ours)]
 
 
 def shared_folder() -> Path | None:

@@ -38,7 +38,7 @@ def differs(one: pl.Series, other: pl.Series, *, close: bool = False) -> Flags:
 
 def _widened(column: pl.Series, kind: pl.DataType) -> pl.Series | None:
     """The column in a wider type of number, if nothing of it is lost there."""
-    if not (_number(column.dtype) and _number(kind)):
+    if _family(column.dtype) is None or _family(column.dtype) != _family(kind):
         return None
     try:
         wide = column.cast(kind)
@@ -48,10 +48,12 @@ def _widened(column: pl.Series, kind: pl.DataType) -> pl.Series | None:
     return None if differs(column, back).any() else wide
 
 
-def _number(kind: pl.DataType) -> bool:
+def _family(kind: pl.DataType) -> str | None:
+    """Whether a type holds whole numbers, floats, or neither; of a list what is in it."""
     if isinstance(kind, pl.Array | pl.List):
-        return pl.Series(dtype=kind).explode().dtype.is_numeric()
-    return kind.is_numeric()
+        inner = _family(pl.Series(dtype=kind).explode().dtype)
+        return None if inner is None else f"lists of {inner}"
+    return "integers" if kind.is_integer() else "floats" if kind.is_float() else None
 
 
 def _values(one: pl.Series, other: pl.Series, *, close: bool) -> Flags:

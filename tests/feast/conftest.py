@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # only while importing: Feast's dependencies deprecate each other
     import feast.infra.online_stores.sqlite  # noqa: F401
+
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # Feast sets it for its server; the tests that follow count in memory
 
 HERE = Path(__file__).parent
 FEASTS_OWN = (
