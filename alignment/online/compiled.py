@@ -46,12 +46,14 @@ class PicksOf:
         length: How many rows: 1, or those of a sequence.
         features: The features.
         unbounded: Whether the row may be however old.
+        sequences: Whether the features are sequences.
     """
 
     target: int
     length: int
     features: Sequence[Feature]
     unbounded: bool
+    sequences: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def _grouped(asked: Sequence[Asked]) -> tuple[list[WindowsOf], list[PicksOf]]:
         many = question.kind in (codes.LAST_N, codes.GRID)
         unbounded = question.low is None and question.kind != codes.GRID
         length = question.parameter if many else 1
-        picks.append(PicksOf(question.target, length, [one.feature for one in sharing], unbounded))
+        picks.append(PicksOf(question.target, length, [one.feature for one in sharing], unbounded, many))
     return windows, picks
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from alignment import codes
 from alignment.errors import AggregateOverflowError
-from alignment.features import Age, Feature, SequenceOf, Window
+from alignment.features import Age, Feature, Window
 from alignment.layout import Ints
 from alignment.online.compiled import (
     EVERYWHERE,
@@ -105,14 +105,14 @@ class Evaluation:
         answers = [(planned, self._sweep(planned, tasks, moments)) for planned in self.plan.sweeps]
         for planned, lists in answers:
             for group in planned.picks:
-                if group.length == 1:
+                if not group.sequences:
                     self._read_picks(group, lists.picks[group.target])
         newest = self._found.pop(NEWEST.name)
         for planned, lists in answers:
             for windows in planned.windows:
                 self._read_windows(windows, lists, newest)
             for group in planned.picks:
-                if group.length > 1 or isinstance(group.features[0], SequenceOf):
+                if group.sequences:
                     self._read_sequences(group, lists, newest)
         if self.store.marks:
             self._look_for_marks(answers)
@@ -162,8 +162,6 @@ class Evaluation:
     # ------------------------------------------------------------------------------------------------------------ picks
 
     def _read_picks(self, group: PicksOf, picks: list[int]) -> None:
-        if isinstance(group.features[0], SequenceOf):
-            return
         store = self.store
         event, arrival = store.event.at, store.arrival.at
         there = min(picks, default=0) >= 0
@@ -175,13 +173,16 @@ class Evaluation:
             events = [event[row] if row >= 0 else None for row in picks]
             arrivals = [arrival[row] if row >= 0 else None for row in picks]
             status = [UNKNOWN_CODES[row] if row < 0 else "present" for row in picks]
+        found, columns, limits, since = self._found, store.columns, self.plan.limits, self.since
         for feature in group.features:
             if isinstance(feature, Age):
                 ages = self._ages(feature, picks, events, arrivals)
-                self._found[feature.name] = Found(ages, status, events, arrivals)
-            else:
+                found[feature.name] = Found(ages, status, events, arrivals)
+                continue
+            values, said = columns[feature.column].of(picks), status  # type: ignore[index]
+            if None in values or feature.name in limits or feature.column in since:
                 values, said = self._values(feature, picks, status)
-                self._found[feature.name] = Found(values, said, events, arrivals)
+            found[feature.name] = Found(values, said, events, arrivals)
 
     def _ages(
         self, feature: Age, picks: list[int], events: list[int | None], arrivals: list[int | None]

@@ -37,6 +37,7 @@ class EntityColumns:
             for name, kind in self.dtypes.items()
             if kind == pl.String or kind.is_integer()
         }
+        self._bounds = {name: _bounds(kind) for name, kind in self.dtypes.items() if kind.is_integer()}
 
     def keys(self, entities: Mapping[str, Sequence[Any]]) -> tuple[dict[str, list[Hashable]], dict[str, Sequence[Any]]]:
         """Per view the keys of its rows' entities, None where one is null; and the entity columns in the views' types.
@@ -77,8 +78,10 @@ class EntityColumns:
         values = entities[name]
         plain = self._plain.get(name)
         if plain is not None and all(type(value) is plain or value is None for value in values):
-            there = [value for value in values if value is not None] if plain is int else []
-            if not there or (_fits(min(there), kind) and _fits(max(there), kind)):
+            if plain is str:
+                return list(values)
+            least, greatest = self._bounds[name]
+            if all(value is None or least <= value <= greatest for value in values):
                 return list(values)
         return [None if value is None else _key(value, kind, name) for value in values]
 
@@ -107,7 +110,9 @@ def _convert(value: Any, kind: pl.DataType) -> Any:
     if kind == pl.Boolean:
         return value if isinstance(value, bool) else None
     if kind.is_integer():
-        return value if isinstance(value, int) and not isinstance(value, bool) and _fits(value, kind) else None
+        least, greatest = _bounds(kind)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return value if whole and least <= value <= greatest else None
     if kind.is_float():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return pl.Series([float(value)]).cast(kind).item() if number else None
@@ -125,10 +130,10 @@ def _convert(value: Any, kind: pl.DataType) -> Any:
         return None
 
 
-def _fits(value: int, kind: pl.DataType) -> bool:
-    """Whether a type of whole numbers holds a value."""
+def _bounds(kind: pl.DataType) -> tuple[int, int]:
+    """The least and the greatest value of a type of whole numbers."""
     name = str(kind).lower()
     if name.endswith("128"):
-        return abs(value) < 1 << 127
+        return (0, (1 << 128) - 1) if name.startswith("u") else (-(1 << 127), (1 << 127) - 1)
     bounds = np.iinfo(name)
-    return bool(bounds.min <= value <= bounds.max)
+    return int(bounds.min), int(bounds.max)
