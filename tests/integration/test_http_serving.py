@@ -130,8 +130,12 @@ def test_two_workers_share_a_port_their_numbers_and_their_definitions(folder: Pa
         assert server.process.pid not in pids
         for _ in range(40):
             assert server.post("/get-online-features", QUESTION, READ)[0] == 200
-        text = server.get("/metrics", READ)[1]
-        assert 'asknown_http_requests_total{route="get-online-features",status="2xx"} 40' in text
+        counted = 'asknown_http_requests_total{route="get-online-features",status="2xx"} 40'
+        text, end = server.get("/metrics", READ)[1], time.monotonic() + 10
+        while counted not in text and time.monotonic() < end:  # a worker counts a request once its answer is on its way
+            time.sleep(0.05)
+            text = server.get("/metrics", READ)[1]
+        assert counted in text
         assert "asknown_workers_ready 2" in text
 
         # a changed definition is served beside the old one until somebody switches
