@@ -120,7 +120,7 @@ class CompiledView:
     @cached_property
     def dtypes(self) -> dict[str, pl.DataType]:
         """The type of each feature in frames."""
-        return {feature.name: self._dtype(feature) for feature in self.features}
+        return {feature.name: self.view.column_type(feature) for feature in self.features}
 
     @cached_property
     def notices(self) -> list[Duration | None]:
@@ -198,20 +198,6 @@ class CompiledView:
                 limits[feature.name] = event, arrival, issue
                 uneven |= zone is not None and any(limit is not None and limit.days for limit in given)
         return Plan(sweeps, limits, t if uneven else None)
-
-    def _dtype(self, feature: Feature) -> pl.DataType:
-        if isinstance(feature, Age):
-            return pl.Duration("us")
-        kind = self.view.observations.schema[str(feature.column)]
-        if isinstance(feature, SequenceOf):
-            return pl.Array(kind, feature.length)
-        if not isinstance(feature, Window) or feature.aggregate in ("first", "last", "min", "max"):
-            return kind
-        if feature.aggregate == "count":
-            return pl.Int64()
-        if feature.aggregate == "sum" and not kind.is_float():
-            return pl.Int64()
-        return pl.Float64()
 
 
 def _grouped(asked: Sequence[Asked]) -> tuple[list[WindowsOf], list[PicksOf]]:

@@ -57,11 +57,14 @@ def read_rows(
     observations = compiled.view.observations
     found = canonical(observations, compiled.columns, position=position, after=after, event_from_us=event_from)
     if keys is not None and observations.entities:
-        found = found.filter(_any_of(observations, keys) if keys else pl.lit(value=False))
+        found = found.filter(of_entities(observations, keys))
     return check_rows(observations, in_one_piece(found.drop(ARRIVAL_KIND, strict=False).collect()))[0].sort(ORDER)
 
 
-def _any_of(observations: al.Observations, keys: Sequence[Hashable]) -> pl.Expr:
+def of_entities(observations: al.Observations, keys: Sequence[Hashable]) -> pl.Expr:
+    """Whether a row is of one of some entities, of which the observations have columns."""
+    if not keys:
+        return pl.lit(value=False)
     rows: list[Any] = [key if len(observations.entities) > 1 else (key,) for key in keys]
     return pl.any_horizontal(
         pl.all_horizontal(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+import polars as pl
+
 import alignment as al
 from alignment.definitions import definition_hash, describe_view
 from alignment.durations import instant_from_us, instant_us, parse_duration
@@ -19,7 +21,7 @@ from serving.online.answers import Answer, AnsweredColumn
 from serving.online.backend import Backend, Ints, Reading
 from serving.online.entities import EntityColumns
 from serving.online.errors import AsOfError, NotReadyError, UnknownFeatureError, UnservableViewError, not_a_feature
-from serving.online.follow import LogFollower, fresh, over, read_rows
+from serving.online.follow import LogFollower, fresh, of_entities, over, read_rows
 from serving.online.local import LocalBackend
 from serving.online.settings import OnlineSettings
 
@@ -336,20 +338,30 @@ class FeatureServer:
         self, compiled: CompiledView, keys: Sequence[Hashable], t: int, positions: Mapping[str, int]
     ) -> dict[str, Found]:
         """Features evaluated over rows read from the log for this one question."""
+        return self._over(compiled, self._past_rows(compiled, keys, positions), keys, t)
+
+    def _past_rows(
+        self, compiled: CompiledView, keys: Sequence[Hashable], positions: Mapping[str, int]
+    ) -> pl.DataFrame:
+        """The rows of some entities up to the server's position, from the log."""
+        wanted = [key for key in dict.fromkeys(keys) if key is not None]
         with self._past:
             over_log = self._past_view(compiled.view.name)
-            wanted = [key for key in dict.fromkeys(keys) if key is not None]
-            rows = read_rows(over_log, position=positions[compiled.provider], keys=wanted)
-            since = self._followers[compiled.provider].since
-        store = RowStore(over_log, rows)
+            return read_rows(over_log, position=positions[compiled.provider], keys=wanted)
+
+    def _over(self, compiled: CompiledView, rows: pl.DataFrame, keys: Sequence[Hashable], t: int) -> dict[str, Found]:
+        """Features evaluated over rows that were read for one question."""
+        with self._past:
+            store = RowStore(self._past_view(compiled.view.name), rows)
+        since = self._followers[compiled.provider].since
         return Evaluation(compiled, store, [store.number_of(key) for key in keys], t, since).run()
 
     def _past_view(self, name: str) -> CompiledView:
         """The view over a handle of its log that only questions to the log use."""
         if name not in self._past_views:
             view = self.views[name]
-            follower = LogFollower(view.observations.source, [view], self.definitions)  # type: ignore[arg-type]
-            self._past_views[name] = follower.views[0].compiled
+            log: Any = view.observations.source
+            self._past_views[name] = CompiledView(over(view, fresh(log)))
         return self._past_views[name]
 
     def _go_deeper(
@@ -363,7 +375,9 @@ class FeatureServer:
     ) -> None:
         """Answer entities again from the log, whose trimmed rows may matter."""
         self.from_log += len(places)
-        deeper = self._from_log(compiled, [keys[place] for place in places], t, positions)
+        asked = [keys[place] for place in places]
+        rows = self._past_rows(compiled, asked, positions)
+        deeper = self._over(compiled, rows, asked, t)
         for name, whole in found.items():
             merged: list[list[Any]] = [list(part) for part in whole]
             deep: Sequence[list[Any]] = deeper[name]
@@ -371,11 +385,10 @@ class FeatureServer:
                 for part, row in zip(merged, deep, strict=True):
                     part[place] = row[at]
             found[name] = Found(*merged)
-        for place in places:
-            with self._past:
-                position = positions[compiled.provider]
-                rows = read_rows(self._past_view(compiled.view.name), position=position, keys=[keys[place]])
-            self.backend.restore(compiled.view.name, keys[place], rows, position)
+        observations = compiled.view.observations
+        for key in dict.fromkeys(asked):
+            own = rows.filter(of_entities(observations, [key])) if observations.entities else rows
+            self.backend.restore(compiled.view.name, key, own, positions[compiled.provider])
 
     def _answer(
         self,
