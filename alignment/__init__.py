@@ -41,6 +41,7 @@ from alignment.join import point_in_time_join
 from alignment.labels import Label, label
 from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
+from alignment.outages import Outage
 from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
 from alignment.spine import PREDICTION_TIME, make_spine
@@ -62,6 +63,7 @@ __all__ = [
     "LeakReport",
     "ObservationSource",
     "Observations",
+    "Outage",
     "PublishSchedule",
     "Split",
     "Variant",
