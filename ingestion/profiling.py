@@ -13,31 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from alignment.settling import (
+    FIRST,
+    KEY,
+    QUANTILE_NAMES,
+    Quantiles,
+    final_rows,
+    human,
+    near,
+    quantiles,
+    settled_rows,
+    side_by_side,
+)
 from ingestion.log import ObservationLog
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
-_NAMES = ("min", "q05", "q25", "q50", "q75", "q95", "q99", "max")
-_KEY, _FIRST, _LAST, _ROW = "__key", "__first", "__last", "__row"
 _SHOWN = 5
 _BULK_ROWS, _BULK_FACTOR, _GAP_FACTOR = 1_000, 20, 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantiles:
-    """Quantiles of a length of time in seconds; all `None` if there was nothing to measure."""
-
-    count: int
-    min: float | None
-    q05: float | None
-    q25: float | None
-    q50: float | None
-    q75: float | None
-    q95: float | None
-    q99: float | None
-    max: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +122,7 @@ class Profile:
                 f"{self.provider}: {self.rows:,} rows of {self.keys:,} keys, {self.retractions:,} retractions,"
                 f" {self.revision_rate:.2f} revisions per key"
             ),
-            f"  {'delay':<22}" + "".join(f"{name:>9}" for name in _NAMES),
+            f"  {'delay':<22}" + "".join(f"{name:>9}" for name in QUANTILE_NAMES),
             _quantile_line("first arrival", self.first_delay),
             _quantile_line("all arrivals", self.all_delay),
         ]
@@ -175,7 +169,7 @@ def profile(log: ObservationLog, *, within_percent: float = 1.0, position: int |
         rows=pl.len(), first_event=pl.col("event_time").min(), last_event=pl.col("event_time").max()
     )
     instants = instants.sort("arrival_time")
-    keys = int(rows[_FIRST].sum())
+    keys = int(rows[FIRST].sum())
     usual, gaps = _gaps(instants)
     return Profile(
         provider=log.provider,
@@ -203,18 +197,7 @@ def _sorted(scan: pl.LazyFrame, log: ObservationLog) -> pl.DataFrame:
     """All rows, revisions of a key side by side in their order, with marks for a key's first and last."""
     key = [*log.entities, *(log.key or ("event_time",))]
     rows = scan.with_columns(pl.col("is_retraction").fill_null(value=False)).collect()
-    codes = [  # texts sort five times slower than the codes of their categories, and any order of keys will do
-        pl.col(name).cast(pl.Categorical).to_physical() if rows.schema[name] == pl.String else pl.col(name)
-        for name in key
-    ]
-    rows = rows.sort(*codes, "arrival_time", "log_sequence")
-    change = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in key)
-    first = (change | (pl.int_range(pl.len()) == 0)).alias(_FIRST)
-    return rows.with_columns(first).with_columns(
-        pl.col(_FIRST).shift(-1, fill_value=True).alias(_LAST),
-        (pl.col(_FIRST).cum_sum() - 1).cast(pl.Int64).alias(_KEY),
-        pl.int_range(pl.len(), dtype=pl.Int64).alias(_ROW),
-    )
+    return side_by_side(rows, key, ["arrival_time", "log_sequence"])
 
 
 def _delays(rows: pl.DataFrame, kind: str) -> tuple[Quantiles, Quantiles, Quantiles | None]:
@@ -222,15 +205,7 @@ def _delays(rows: pl.DataFrame, kind: str) -> tuple[Quantiles, Quantiles, Quanti
     issue = None
     if kind == "forecast":
         issue = quantiles(rows.select(pl.col("arrival_time") - pl.col("issue_time")).to_series())
-    return quantiles(delay.filter(rows[_FIRST])), quantiles(delay), issue
-
-
-def quantiles(lengths: pl.Series) -> Quantiles:
-    """Quantiles in seconds of a column of durations; nulls do not count."""
-    seconds = lengths.drop_nulls().dt.total_microseconds().cast(pl.Float64) / 1e6
-    ordered = seconds.sort()
-    found = [ordered.quantile(q, "linear") for q in QUANTILES]
-    return Quantiles(count=len(seconds), **dict(zip(_NAMES, found, strict=True)))
+    return quantiles(delay.filter(rows[FIRST])), quantiles(delay), issue
 
 
 def _gaps(instants: pl.DataFrame) -> tuple[float | None, tuple[dict[str, Any], ...]]:
@@ -278,16 +253,18 @@ def _clock_faults(rows: pl.DataFrame, kind: str) -> dict[str, int]:
 
 def _column(rows: pl.DataFrame, name: str, within_percent: float, keys: int) -> ColumnProfile:
     value = rows[name]
-    last = rows.filter(pl.col(_LAST)).select(_KEY, _ROW)["__row"]
-    final = value.gather(last.gather(rows[_KEY]))
+    last = final_rows(rows)
     live = ~rows["is_retraction"]
-    final_live = live.gather(last.gather(rows[_KEY]))
-    far = (~_near(value, final, within_percent) | ~live) & final_live
-    previous = rows.select(changed=(pl.col(name).ne_missing(pl.col(name).shift(1)) & ~pl.col(_FIRST)), key=pl.col(_KEY))
+    final_live = live.gather(last)
+    far = (~near(value, value.gather(last), share=within_percent / 100) | ~live) & final_live
+    previous = rows.select(changed=(pl.col(name).ne_missing(pl.col(name).shift(1)) & ~pl.col(FIRST)), key=pl.col(KEY))
     revised = previous.filter("changed")["key"].n_unique()
-    settled, after_first = _settling(rows, far, final_live)
-    first_far = int((far & rows[_FIRST]).sum())
-    settling_keys = int((final_live & rows[_FIRST]).sum())
+    found = settled_rows(rows, far).filter(final_live.filter(rows[FIRST]))
+    arrived = rows["arrival_time"].gather(found["settled"])
+    settled = quantiles(arrived - rows["event_time"].gather(found["settled"]))
+    after_first = quantiles((arrived - rows["arrival_time"].gather(found["first"])).filter(found["late"]))
+    first_far = int((far & rows[FIRST]).sum())
+    settling_keys = int((final_live & rows[FIRST]).sum())
     nulls = int((value.is_null() & live).sum())
     return ColumnProfile(
         column=name,
@@ -302,53 +279,8 @@ def _column(rows: pl.DataFrame, name: str, within_percent: float, keys: int) -> 
     )
 
 
-def _near(value: pl.Series, final: pl.Series, within_percent: float) -> pl.Series:
-    """Whether each value is its final one, or a number near enough."""
-    same = value.eq_missing(final)
-    if not value.dtype.is_numeric():
-        return same
-    numbers = pl.DataFrame({"value": value.cast(pl.Float64), "final": final.cast(pl.Float64)})
-    distance = (pl.col("value") - pl.col("final")).abs()
-    near = numbers.select(
-        ((distance <= within_percent / 100 * pl.col("final").abs()) & pl.col("final").is_finite()).fill_null(
-            value=False
-        )
-    )
-    return same | near.to_series()
-
-
-def _settling(rows: pl.DataFrame, far: pl.Series, final_live: pl.Series) -> tuple[Quantiles, Quantiles]:
-    """When each key's value came near its final one for good: after its event, and after its first arrival."""
-    ends = rows.select(_KEY, _ROW).filter(far).group_by(_KEY).agg((pl.col(_ROW).max() + 1).alias("settled"))
-    firsts = rows.select(_KEY, _ROW).filter(rows[_FIRST] & final_live)
-    at = firsts.join(ends, on=_KEY, how="left", maintain_order="left").select(
-        pl.coalesce("settled", _ROW).alias("settled"),
-        pl.col(_ROW).alias("first"),
-        pl.col("settled").is_not_null().alias("late"),
-    )
-    arrived = rows["arrival_time"].gather(at["settled"])
-    after_event = arrived - rows["event_time"].gather(at["settled"])
-    after_first = (arrived - rows["arrival_time"].gather(at["first"])).filter(at["late"])
-    return quantiles(after_event), quantiles(after_first)
-
-
-def human(seconds: float | None) -> str:
-    """A length of time as people say it.
-
-    Example:
-        >>> human(5400.0)
-        '1.5h'
-    """
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        if abs(seconds) >= length:
-            return f"{seconds / length:.3g}{unit}"
-    return "0s" if seconds == 0 else f"{seconds * 1e3:.3g}ms"
-
-
 def _quantile_line(name: str, found: Quantiles) -> str:
-    return f"  {name:<22}" + "".join(f"{human(getattr(found, quantile)):>9}" for quantile in _NAMES)
+    return f"  {name:<22}" + "".join(f"{human(getattr(found, quantile)):>9}" for quantile in QUANTILE_NAMES)
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestion.profiling import QUANTILES, Profile, Quantiles, human
+from alignment.settling import QUANTILES, Quantiles, human
+from ingestion.profiling import Profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

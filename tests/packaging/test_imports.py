@@ -36,6 +36,7 @@ PUBLIC_MODULES = {
     "alignment.online.store",
     "alignment.online.trimming",
     "alignment.rows",
+    "alignment.settling",
     "ingestion.instants",
     "ingestion.ledger",
     "ingestion.reading",
