@@ -1,7 +1,8 @@
 """The rules of time: frames in, frames out."""
 
+from alignment.arrivals import transform_arrivals
 from alignment.dataset import Dataset, Rebuilt, build_dataset, rebuild
-from alignment.delays import DelayRule, FixedDelay, PublishSchedule
+from alignment.delays import DelayRule, FixedDelay, PublishSchedule, ShiftedDelay
 from alignment.errors import (
     AggregateOverflowError,
     AlignmentError,
@@ -65,6 +66,7 @@ __all__ = [
     "Observations",
     "Outage",
     "PublishSchedule",
+    "ShiftedDelay",
     "Split",
     "Variant",
     "arrival_age",
@@ -82,6 +84,7 @@ __all__ = [
     "snapshot",
     "split_at",
     "time_splits",
+    "transform_arrivals",
     "window",
     "AggregateOverflowError",
     "AlignmentError",

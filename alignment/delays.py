@@ -27,7 +27,8 @@ class DelayRule(Protocol):
         """One arrival per row of `frame`, Datetime("us", "UTC").
 
         Args:
-            frame: Columns `event_time` and, for forecasts, `issue_time`; Datetime("us", "UTC").
+            frame: Columns `event_time` and, for forecasts, `issue_time`; Datetime("us", "UTC"). Where arrivals are known and are
+                to be others (R23), `arrival_time` as well; and the entity and key columns.
         """
 
 
@@ -121,6 +122,49 @@ class PublishSchedule:
         ).astype(np.int64)
         instants = to_instants(day * DAY_US + time_of_day_us(self.at, "at"), self.zone)
         return _as_instants(pl.select(pl.when(events.is_not_null()).then(pl.Series(instants))).to_series())
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedDelay:
+    """Every row arrives a fixed time later, or earlier, than it did; a measurement never before its event.
+
+    For rows whose arrival is known: `transform_arrivals`, replay, what-if questions.
+
+    Args:
+        by: How much later; negative for earlier.
+
+    Raises:
+        DurationError: If `by` is not a duration.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> frame = pl.DataFrame({"arrival_time": [datetime(2026, 1, 1, 12, 40, tzinfo=UTC)]})
+        >>> ShiftedDelay("-15m").arrival_times(frame).dt.to_string("%H:%M").to_list()
+        ['12:25']
+    """
+
+    by: DurationLike
+    arrival_kind: str = field(default="modelled", init=False)
+
+    def __post_init__(self) -> None:
+        parse_duration(self.by, "by", allow_zero=True, allow_negative=True)
+
+    @property
+    def duration(self) -> Duration:
+        """The shift, parsed."""
+        return parse_duration(self.by, "by", allow_zero=True, allow_negative=True)
+
+    def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
+        """See `DelayRule.arrival_times`; `frame` has the known `arrival_time`.
+
+        Raises:
+            DefinitionError: If the arrivals are not known.
+        """
+        if "arrival_time" not in frame.columns:
+            raise DefinitionError(
+                "a shift needs the arrivals that it shifts, and they are unknown", 'e.g. al.FixedDelay("45m").'
+            )
+        return _as_instants(frame["arrival_time"].to_physical() + self.duration.total_us)
 
 
 def _origin(frame: pl.DataFrame) -> pl.Series:

@@ -1,0 +1,380 @@
+"""Views whose rows arrive at other times: under outages and delay models (R23).
+
+Only arrivals move; which rows there are, their values and the features stay. So whatever takes views answers what would have
+been known: joins, data sets, replay, explanations.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from alignment.delays import DelayRule
+from alignment.errors import DefinitionError, ViewError
+from alignment.heartbeats import provider_of
+from alignment.observations import Kind, Observations, ObservationSource
+from alignment.outages import Outage
+from alignment.rows import (
+    ARRIVAL,
+    ARRIVAL_KIND,
+    EVENT,
+    ISSUE,
+    ORDER,
+    RETRACTION,
+    canonical,
+    check_rows,
+    in_one_piece,
+)
+from alignment.views import FeatureView
+
+GIVEN = "given_arrival_time"
+"""Column of moved rows: when they arrived before they were moved."""
+_US = pl.Datetime("us", "UTC")
+_GIVEN, _KEPT, _BEFORE = "@given", "@kept", "@before"
+_ROW, _SHIFT, _GROUP = "@row", "@shift", "@group"
+MODELLED = "modelled"
+
+
+def transform_arrivals(
+    views: Sequence[FeatureView] | FeatureView,
+    *,
+    outages: Iterable[Outage] = (),
+    delays: Mapping[str, DelayRule] | None = None,
+    seed: int | None = None,
+) -> list[FeatureView]:
+    """The same views over the same rows, which arrive when delay models and outages say.
+
+    A delay rule gives the first revision of each key its arrival; later ones keep their distance to it. Then outages hold up what
+    arrives in them, the earliest first. At last the revisions of a key are kept in their order: none arrives before one that it
+    replaced. A measurement never arrives before its event. Heartbeats move with the rows that gave them; polls that found nothing
+    are gone while the whole provider is down. Moved rows are marked `modelled`, and keep their arrival as `given_arrival_time`.
+
+    Args:
+        views: What is computed. Views that no outage or rule concerns are returned as they are.
+        outages: By provider: the log's; of a plain frame the view's name stands for it.
+        delays: Provider to rule. What a rule draws is keyed by its seed and the row's key, never by the row's place (R23).
+        seed: Seed of the rules that draw; None leaves each its own.
+
+    Returns:
+        One view per view, in order.
+
+    Raises:
+        ViewError: If an outage or rule names no provider of the views.
+        DefinitionError: If something is no outage or rule, or does not fit the entities.
+        AlignmentError: If observations in memory break a rule of frames.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from alignment.features import latest
+        >>> from alignment.join import point_in_time_join
+        >>> def at(hour, minute=0):
+        ...     return datetime(2026, 1, 1, hour, minute, tzinfo=UTC)
+        >>> frame = pl.DataFrame(
+        ...     {
+        ...         "station": ["a", "a"],
+        ...         "event_time": [at(10), at(11)],
+        ...         "arrival_time": [at(10, 40), at(11, 40)],
+        ...         "temp": [3.5, 4.0],
+        ...     }
+        ... )
+        >>> view = FeatureView("weather", ["station"], frame, [latest("temp")])
+        >>> spine = pl.DataFrame({"station": ["a", "a"], "prediction_time": [at(11, 45), at(12)]})
+        >>> held_up = transform_arrivals(view, outages=[Outage("weather", at(11), at(12))])
+        >>> point_in_time_join(spine, held_up)["weather__temp"].to_list()
+        [3.5, 4.0]
+    """
+    views = [views] if isinstance(views, FeatureView) else list(views)
+    held_up, rules = _by_provider(views, outages, delays)
+    if seed is not None:
+        rules = {name: _seeded(rule, seed) for name, rule in rules.items()}
+    return [_transformed(view, held_up.get(provider_of(view), ()), rules.get(provider_of(view))) for view in views]
+
+
+def _by_provider(
+    views: Sequence[FeatureView], outages: Iterable[Outage], delays: Mapping[str, DelayRule] | None
+) -> tuple[dict[str, tuple[Outage, ...]], dict[str, DelayRule]]:
+    outages, rules = tuple(outages), dict(delays or {})
+    providers = dict.fromkeys(provider_of(view) for view in views)
+    for outage in outages:
+        if not isinstance(outage, Outage):
+            raise DefinitionError(f"{outage!r} is not an outage", 'e.g. al.Outage("sky_camera", start, end).')
+    for provider, rule in rules.items():
+        if not isinstance(rule, DelayRule):
+            raise DefinitionError(
+                f"delays[{provider!r}]={rule!r} is not a delay rule",
+                f'e.g. delays={{"{provider}": al.FixedDelay("45m")}}.',
+            )
+    for name in (*rules, *(outage.provider for outage in outages)):
+        if name not in providers:
+            known = ", ".join(map(repr, providers))
+            raise ViewError(
+                f"{name!r} is no provider of the views, and something is to happen to it",
+                f"the providers are {known}; the view's name stands for that of a plain frame.",
+            )
+    ordered = sorted(outages, key=lambda outage: outage.span_us)
+    return {name: tuple(one for one in ordered if one.provider == name) for name in providers}, rules
+
+
+def _seeded(rule: Any, seed: int) -> DelayRule:
+    if is_dataclass(rule) and any(one.name == "seed" for one in fields(rule)):
+        return replace(rule, seed=seed)  # type: ignore[no-any-return]
+    return rule  # type: ignore[no-any-return]
+
+
+def _transformed(view: FeatureView, outages: tuple[Outage, ...], rule: DelayRule | None) -> FeatureView:
+    if not outages and rule is None:
+        return view
+    same = copy.copy(view)
+    rows = view.observations
+    if rows.source is not None:
+        same.observations = rows.but(frame=TransformedSource(rows, outages, rule))
+    else:
+        same.observations = _transformed_frame(rows, outages, rule)
+    return same
+
+
+def _transformed_frame(rows: Observations, outages: tuple[Outage, ...], rule: DelayRule | None) -> Observations:
+    """Observations in memory, under the names that they had; what ordered them before still does."""
+    stored = in_one_piece(canonical(rows, rows.values).collect())
+    frame = moved(rows, stored, outages, rule)
+    order = pl.col(ORDER)
+    if not rows.has_log_sequence and rows.key:  # without a sequence ids order rows of one arrival (R4)
+        order = pl.struct(ORDER, *rows.key).rank("dense").cast(pl.Int64)
+    times = {rows.event_time: EVENT, rows.arrival_time: ARRIVAL, GIVEN: _GIVEN}
+    if rows.kind == "forecast":
+        times[rows.issue_time] = ISSUE
+    flags = [pl.col(RETRACTION).alias(rows.is_retraction)] if RETRACTION in frame.columns else []
+    kept = frame.filter(_KEPT).select(
+        *dict.fromkeys([*rows.entities, *rows.key, *rows.values]),
+        *(pl.col(column).cast(_US).alias(name) for name, column in times.items()),
+        *flags,
+        order.alias(rows.log_sequence),
+        pl.col(ARRIVAL_KIND).alias("arrival_kind"),
+    )
+    return rows.but(frame=kept, derive={})
+
+
+@dataclass
+class TransformedSource:
+    """A log whose rows arrive at other times, and whose heartbeats come with them.
+
+    Args:
+        rows: The observations as they are.
+        outages: In order of their starts.
+        rule: What gives first revisions their arrival, if anything does.
+    """
+
+    rows: Observations
+    outages: tuple[Outage, ...]
+    rule: DelayRule | None
+    _moved: dict[int, pl.DataFrame] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take over what the log says of itself."""
+        inner = self.inner
+        self.provider: str = inner.provider
+        self.entities: list[str] = self.rows.entities
+        self.kind: Kind = self.rows.kind
+        self.key: list[str] | None = self.rows.key or None
+        self.clock_tolerance: str = inner.clock_tolerance
+        self.address: str = str(getattr(inner, "address", ""))
+
+    @property
+    def inner(self) -> ObservationSource:
+        """The log itself.
+
+        Raises:
+            DefinitionError: If there is none.
+        """
+        if self.rows.source is None:
+            raise DefinitionError(f"{self.rows.place} are no log", "pass the views to transform_arrivals.")
+        return self.rows.source
+
+    def position(self) -> int:
+        """The greatest `log_sequence`; -1 if there is none."""
+        return self.inner.position()
+
+    def observed_through(self) -> datetime | None:
+        """Up to when everything that the provider sent is known to be here."""
+        return self.inner.observed_through()
+
+    def column_since(self) -> dict[str, int]:
+        """Per column, the first `log_sequence` that could carry it."""
+        return self.inner.column_since()
+
+    def former_names(self) -> dict[str, str]:
+        """Names that columns had, to their names now."""
+        return dict(self.rows.former_names)
+
+    def register_dataset(self, path: Any) -> None:
+        """Tell the log of a data set that was made of its rows."""
+        register = getattr(self.inner, "register_dataset", None)
+        if register is not None:
+            register(path)
+
+    def scan(
+        self,
+        *,
+        position: int | None = None,
+        as_of: datetime | None = None,
+        event_from: datetime | None = None,
+        event_until: datetime | None = None,
+        columns: Sequence[str] | None = None,
+        after: int | None = None,
+    ) -> pl.LazyFrame:
+        """The log's rows with `after < log_sequence <= position`, with the arrivals that they are given at that position."""
+        if position is None:
+            position = self.position()
+        moved = self.arrivals(position).lazy()
+        if as_of is not None:
+            moved = moved.filter(pl.col("arrival_time") <= as_of)
+        stored = self.inner.scan(
+            position=position, event_from=event_from, event_until=event_until, columns=columns, after=after
+        )
+        given = ["arrival_time", "arrival_kind", *(["issue_time"] if self.kind == "forecast" else [])]
+        return stored.drop(given, strict=False).join(moved, on="log_sequence", how="inner", maintain_order="left")
+
+    def arrivals(self, position: int) -> pl.DataFrame:
+        """Of every row up to a position that ever arrives: `log_sequence`, `arrival_time`, `arrival_kind`, `given_arrival_time`."""
+        if position not in self._moved:
+            rows = self.rows
+            stored = in_one_piece(canonical(rows, [], position=position).collect())
+            frame = moved(rows, stored, self.outages, self.rule).filter(_KEPT)
+            times = {"arrival_time": ARRIVAL, GIVEN: _GIVEN} | ({"issue_time": ISSUE} if ISSUE in frame.columns else {})
+            self._moved = {
+                position: frame.select(
+                    pl.col(ORDER).alias("log_sequence"),
+                    *(pl.col(column).cast(_US).alias(name) for name, column in times.items()),
+                    pl.col(ARRIVAL_KIND).alias("arrival_kind"),
+                )
+            }
+        return self._moved[position]
+
+    def heartbeats(self, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
+        """When the provider would have shown that it lives: `arrival_time`, `log_sequence`; in order (R20)."""
+        moved = self.arrivals(self.position() if position is None else position)
+        told: Any = getattr(self.inner, "heartbeats", None)
+        if told is None:
+            beats = moved.select("arrival_time", "log_sequence")
+        else:
+            given = told(position=position).select("arrival_time", "log_sequence")
+            came = moved.join(given.select(pl.col("arrival_time").alias(GIVEN)).unique(), on=GIVEN, how="semi")
+            rows = self.inner.scan(position=position, columns=[]).select("arrival_time").unique().collect()
+            empty = given.join(rows, on="arrival_time", how="anti")
+            for outage in self.outages:
+                if outage.entities is None and outage.slow is None:
+                    down = pl.col("arrival_time").is_between(outage.start, outage.end, closed="left")
+                    empty = empty.filter(~down)
+            beats = pl.concat([came.select("arrival_time", "log_sequence"), empty])
+        if as_of is not None:
+            beats = beats.filter(pl.col("arrival_time") <= as_of)
+        return beats.group_by("arrival_time").agg(pl.col("log_sequence").max()).sort("arrival_time")
+
+
+# --- the rule ---------------------------------------------------------------------------------------------------------
+
+
+def moved(rows: Observations, stored: pl.DataFrame, outages: Sequence[Outage], rule: DelayRule | None) -> pl.DataFrame:
+    """Canonical rows with the arrivals that they are given, row for row.
+
+    Args:
+        rows: What they are.
+        stored: Canonical rows.
+        outages: In order of their starts.
+        rule: What gives first revisions their arrival, if anything does.
+
+    Returns:
+        `stored`, checked, with `@arrival`, `@order`, `@arrival_kind` and, new, `@given` (the arrival before) and `@kept` (whether
+        the row ever arrives).
+
+    Raises:
+        AlignmentError: What the rows break; see `check_rows`.
+    """
+    frame, _ = check_rows(rows, stored.with_columns(pl.col(ARRIVAL).alias(_GIVEN)))
+    unknown = {ORDER: pl.col(ARRIVAL), ARRIVAL_KIND: pl.lit("measured")}
+    frame = frame.with_columns(value.alias(name) for name, value in unknown.items() if name not in frame.columns)
+    frame = frame.with_row_index(_ROW).sort(ARRIVAL, ORDER, _ROW)
+    arrival = frame[ARRIVAL] if rule is None else _modelled(rows, frame, rule)
+    kept = pl.repeat(value=True, n=frame.height, dtype=pl.Boolean, eager=True)
+    for outage in outages:
+        start, end = outage.span_us
+        hit = (arrival >= start) & (arrival < end) & outage.concerns(frame, rows.entities, rows.place)
+        if outage.lost:
+            kept &= ~hit
+        elif outage.slow is None:
+            arrival = arrival.set(hit, end)
+        else:
+            arrival = _slowed(rows, frame, arrival, hit, outage.slow)
+    frame = frame.with_columns(pl.col(ARRIVAL).alias(_BEFORE), arrival.alias(ARRIVAL), kept.alias(_KEPT))
+    frame = _in_order(rows, frame).sort(_ROW)
+    made_up = pl.lit(value=True) if rule is not None else pl.col(ARRIVAL) != pl.col(_BEFORE)
+    kind = pl.when(made_up).then(pl.lit(MODELLED)).otherwise(ARRIVAL_KIND)
+    return frame.with_columns(kind.alias(ARRIVAL_KIND)).drop(_ROW, _BEFORE)
+
+
+def _key(rows: Observations) -> list[str]:
+    """The columns of a revision key (R2, R4)."""
+    event = rows.key or [EVENT]
+    return [*rows.entities, *event, *([ISSUE] if rows.kind == "forecast" else [])]
+
+
+def _modelled(rows: Observations, frame: pl.DataFrame, rule: DelayRule) -> pl.Series:
+    """Arrivals by the rule: of each key's first revision; the others keep their distance to it."""
+    first = frame.select(pl.struct(_key(rows)).is_first_distinct()).to_series()
+    withdraws = frame[ISSUE].is_null() if rows.kind == "forecast" else None
+    if withdraws is not None:
+        first &= ~withdraws
+    asked = frame.filter(first)
+    told = rule.arrival_times(_asked(rows, asked)).to_physical()
+    shift = pl.DataFrame({_ROW: asked[_ROW], _SHIFT: told - asked[ARRIVAL]})
+    moving = frame.join(shift, on=_ROW, how="left", maintain_order="left")
+    moving = moving.with_columns(pl.col(_SHIFT).forward_fill().over(_key(rows)))
+    if (
+        withdraws is not None
+    ):  # what withdraws all issues of an event comes as long after the last row before it as it did
+        of_event = pl.col(_SHIFT).forward_fill().over([*rows.entities, EVENT])
+        moving = moving.with_columns(pl.when(pl.col(ISSUE).is_null()).then(of_event).otherwise(_SHIFT).alias(_SHIFT))
+    arrival = moving[ARRIVAL] + moving[_SHIFT].fill_null(0)
+    if rows.kind == "forecast":
+        return arrival
+    return moving.select(pl.max_horizontal(arrival.alias(ARRIVAL), EVENT)).to_series()
+
+
+def _asked(rows: Observations, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows as a delay rule sees them."""
+    times = {"event_time": EVENT, "arrival_time": ARRIVAL} | ({"issue_time": ISSUE} if rows.kind == "forecast" else {})
+    keys = [name for name in dict.fromkeys([*rows.entities, *rows.key]) if name not in times]
+    return frame.select(*(pl.col(column).cast(_US).alias(name) for name, column in times.items()), *keys)
+
+
+def _slowed(rows: Observations, frame: pl.DataFrame, arrival: pl.Series, hit: pl.Series, factor: float) -> pl.Series:
+    """Arrivals of the rows that are hit with a delay `factor` times as long; of rows without an instant of origin as they are."""
+    origin = frame.select(pl.coalesce(ISSUE, EVENT) if rows.kind == "forecast" else pl.col(EVENT)).to_series()
+    delay = (arrival - origin).fill_null(0).clip(lower_bound=0)
+    longer = (delay * (factor - 1.0)).round().cast(pl.Int64)
+    return pl.select(pl.when(hit).then(arrival + longer).otherwise(arrival)).to_series()
+
+
+def _in_order(rows: Observations, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of one key in the order in which they arrived before.
+
+    None arrives before an earlier one, and a microsecond later where the log's sequence would turn two of them round.
+
+    Args:
+        rows: What they are.
+        frame: Canonical rows in the order in which they arrived.
+    """
+    group = _key(rows)
+    if rows.kind == "forecast" and frame[ISSUE].null_count():
+        of_event = [*rows.entities, EVENT]
+        frame = frame.with_columns(pl.when(~pl.col(ISSUE).is_null().any().over(of_event)).then(ISSUE).alias(_GROUP))
+        group = [*of_event, _GROUP]
+    rises = (pl.col(ORDER) < pl.col(ORDER).shift(1)).fill_null(value=False).cum_sum().cast(pl.Int64)
+    kept = frame.filter(_KEPT).with_columns(rises.over(group).alias(_SHIFT))
+    kept = kept.with_columns(((pl.col(ARRIVAL) - pl.col(_SHIFT)).cum_max().over(group) + pl.col(_SHIFT)).alias(ARRIVAL))
+    return pl.concat([kept.drop(_SHIFT), frame.filter(~pl.col(_KEPT))]).drop(_GROUP, strict=False)
