@@ -22,13 +22,69 @@ WIDEST_ARRAY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Ridge:
-    """A fitted baseline.
+class Encoding:
+    """How feature columns become numbers; made by `encoding_of`.
 
     Attributes:
         columns: Feature columns that are used.
         left_out: Feature columns that are not, and why.
         categories: Of each text column, the values with a column of their own, the most frequent first.
+    """
+
+    columns: tuple[str, ...]
+    left_out: Mapping[str, str]
+    categories: Mapping[str, tuple[str, ...]]
+
+    def matrix(self, frame: pl.DataFrame) -> Numbers:
+        """The columns of `frame` as numbers, missing as NaN; shape (rows, encoded columns)."""
+        found: list[Numbers] = []
+        for name in self.columns:
+            series = frame[name]
+            if name in self.categories:
+                texts = series.cast(pl.String)
+                found += [
+                    (texts == value).fill_null(value=False).to_numpy().astype(np.float64)
+                    for value in self.categories[name]
+                ]
+            elif isinstance(series.dtype, pl.Array):
+                found += [numbers(series.arr.get(slot)) for slot in range(series.dtype.size)]
+            else:
+                found.append(numbers(series))
+        return np.column_stack(found) if found else np.empty((frame.height, 0))
+
+
+def encoding_of(frame: pl.DataFrame, columns: Sequence[str]) -> Encoding:
+    """How feature columns become numbers, as the training rows have them.
+
+    Numbers, booleans and durations (in seconds) are used as they are, arrays of them slot by slot, texts as one column for
+    each of the ten most frequent values; the rest is left out. Null, NaN and infinite are missing.
+
+    Args:
+        frame: Training rows.
+        columns: Feature columns.
+
+    Returns:
+        The encoding.
+
+    Example:
+        >>> rows = pl.DataFrame({"age": [None, 1.5], "sky": ["clear", "clear"], "seen": [[1], [2]]})
+        >>> encoding = encoding_of(rows, rows.columns)
+        >>> encoding.matrix(rows).tolist(), dict(encoding.left_out)
+        ([[nan, 1.0], [1.5, 1.0]], {'seen': 'List(Int64) is neither number nor text'})
+    """
+    left_out = {name: reason for name in columns if (reason := _unusable(frame.schema[name]))}
+    used = tuple(name for name in columns if name not in left_out)
+    return Encoding(
+        used, left_out, {name: _most_frequent(frame[name]) for name in used if _is_text(frame.schema[name])}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """A fitted baseline.
+
+    Attributes:
+        encoding: How its columns become numbers.
         centre: Mean of each encoded column over the training rows.
         scale: Its standard deviation, 1 where it is constant.
         indicated: Encoded columns whose being null is a column of its own.
@@ -36,27 +92,29 @@ class Ridge:
         intercept: What is said where everything is at its mean.
     """
 
-    columns: tuple[str, ...]
-    left_out: Mapping[str, str]
-    categories: Mapping[str, tuple[str, ...]]
+    encoding: Encoding
     centre: Numbers
     scale: Numbers
     indicated: npt.NDArray[np.bool_]
     weights: Numbers
     intercept: float
 
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Feature columns that are not used, and why."""
+        return self.encoding.left_out
+
     def predict(self, frame: pl.DataFrame) -> Numbers:
         """What the model says for each row of `frame`; shape (rows,)."""
-        encoded = _encode(frame, self.columns, self.categories)
+        encoded = self.encoding.matrix(frame)
         return _design(encoded, self.centre, self.scale, self.indicated) @ self.weights + self.intercept
 
 
 def fit_ridge(frame: pl.DataFrame, columns: Sequence[str], target: Numbers, *, penalty: float = 1.0) -> Ridge:
     """The ridge regression of `target` on feature columns.
 
-    Numbers, booleans and durations (in seconds) are used as they are, arrays of them slot by slot, texts as one column for
-    each of the ten most frequent values; the rest is left out. Null, NaN and infinite are missing: they take the training
-    mean, and a column says where they were. The intercept is not penalised.
+    Columns become numbers as `encoding_of` says. What is missing takes the training mean, and a column says where it was. The
+    intercept is not penalised.
 
     Args:
         frame: Training rows.
@@ -73,10 +131,8 @@ def fit_ridge(frame: pl.DataFrame, columns: Sequence[str], target: Numbers, *, p
         >>> model.predict(pl.DataFrame({"x": [10.0]})).round(6).tolist()
         [21.0]
     """
-    left_out = {name: reason for name in columns if (reason := _unusable(frame.schema[name]))}
-    used = tuple(name for name in columns if name not in left_out)
-    categories = {name: _most_frequent(frame[name]) for name in used if _is_text(frame.schema[name])}
-    encoded = _encode(frame, used, categories)
+    encoding = encoding_of(frame, columns)
+    encoded = encoding.matrix(frame)
     missing = np.isnan(encoded)
     counts = np.maximum(1, (~missing).sum(axis=0))
     centre = np.where(missing, 0.0, encoded).sum(axis=0) / counts
@@ -88,7 +144,7 @@ def fit_ridge(frame: pl.DataFrame, columns: Sequence[str], target: Numbers, *, p
     centred = design - middle
     normal = centred.T @ centred + penalty * np.eye(design.shape[1])
     weights = np.linalg.lstsq(normal, centred.T @ (target - mean), rcond=None)[0]
-    return Ridge(used, left_out, categories, centre, scale, indicated, weights, mean - float(middle @ weights))
+    return Ridge(encoding, centre, scale, indicated, weights, mean - float(middle @ weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +180,8 @@ def _design(encoded: Numbers, centre: Numbers, scale: Numbers, indicated: npt.ND
     return np.hstack([np.where(missing, 0.0, (encoded - centre) / scale), missing[:, indicated].astype(np.float64)])
 
 
-def _encode(frame: pl.DataFrame, columns: Sequence[str], categories: Mapping[str, tuple[str, ...]]) -> Numbers:
-    """Columns of numbers, missing as NaN; shape (rows, encoded columns)."""
-    found: list[Numbers] = []
-    for name in columns:
-        series = frame[name]
-        if name in categories:
-            texts = series.cast(pl.String)
-            found += [
-                (texts == value).fill_null(value=False).to_numpy().astype(np.float64) for value in categories[name]
-            ]
-        elif isinstance(series.dtype, pl.Array):
-            found += [_numbers(series.arr.get(slot)) for slot in range(series.dtype.size)]
-        else:
-            found.append(_numbers(series))
-    return np.column_stack(found) if found else np.empty((frame.height, 0))
-
-
-def _numbers(series: pl.Series) -> Numbers:
+def numbers(series: pl.Series) -> Numbers:
+    """Values as numbers, durations in seconds; null and what is not finite as NaN."""
     if isinstance(series.dtype, pl.Duration):
         series = series.dt.cast_time_unit("us").to_physical() / 1e6
     values = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()

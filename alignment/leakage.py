@@ -6,7 +6,6 @@ two tables differ, by how much, and what a simple model's score is worth of it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -18,14 +17,16 @@ import polars as pl
 from alignment.baseline import Numbers, fit_ridge, score
 from alignment.dataset import Dataset, build_dataset
 from alignment.durations import DurationLike, instant_us
-from alignment.errors import DefinitionError, MissingColumnError
+from alignment.errors import DefinitionError, LabelError, MissingColumnError
+from alignment.exams import exam_of
 from alignment.join import Positions, point_in_time_join
 from alignment.labels import Label
 from alignment.leakage_text import as_html, as_text, notebook_html
 from alignment.naive import naive_view
 from alignment.observations import FrameLike
+from alignment.report_form import plain
 from alignment.spine import PREDICTION_TIME
-from alignment.splits import LOOKBACK, split_at
+from alignment.splits import LOOKBACK
 from alignment.views import FeatureView
 
 _FRAME = {
@@ -50,7 +51,6 @@ _SKILL = {
     "train_rows": pl.Int64,
     "test_rows": pl.Int64,
 }
-_TEST_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +107,11 @@ class LeakReport:
         return {
             "as_of": self.as_of.isoformat(),
             "rows": self.rows,
-            "features": [_plain(row) for row in self.frame.to_dicts()],
+            "features": [plain(row) for row in self.frame.to_dicts()],
             "label": self.label,
             "trained_at": None if self.trained_at is None else self.trained_at.isoformat(),
-            "skill": [_plain(row) for row in self.skill.to_dicts()],
-            "fake_skill": None if self.fake_skill is None else _plain(self.fake_skill),
+            "skill": [plain(row) for row in self.skill.to_dicts()],
+            "fake_skill": None if self.fake_skill is None else plain(self.fake_skill),
             "left_out": dict(self.left_out),
             "notes": list(self.notes),
         }
@@ -316,52 +316,21 @@ def _with_skill(
     test_from: datetime | None,
     embargo: DurationLike | None,
 ) -> LeakReport:
-    kind = dataset.frame.schema[label]
-    if not (kind.is_numeric() or kind == pl.Boolean):
-        return replace(report, notes=(f"no score: the label is {kind}, not a number",))
     try:
-        split = split_at(dataset, test_from or _default_start(dataset, label), embargo=embargo)
+        exam = exam_of(dataset, label, test_from=test_from, embargo=embargo)
     except DefinitionError as error:
-        if test_from is not None:
+        if test_from is not None and not isinstance(error, LabelError):
             raise
         return replace(report, notes=(f"no score: {error.problem}",))
-    target = _values(split.train_frame(dataset)[label])
-    truth = _values(split.test_frame(dataset)[label])
-    trains, tests = np.flatnonzero(np.isfinite(target)), np.flatnonzero(np.isfinite(truth))
-    if not (len(trains) and len(tests)):
-        return replace(report, notes=("no score: the labels are not finite",))
     skill: list[dict[str, Any]] = []
     left_out: Mapping[str, str] = {}
     for trained_on, table in (("naive", naive), ("available", dataset.frame)):
-        model = fit_ridge(table[split.train][trains], columns, target[trains])
+        model = fit_ridge(table[exam.train], columns, exam.target)
         left_out = model.left_out
         for scored, seen in (("offline", table), ("live", dataset.frame)):
-            reached = asdict(score(truth[tests], model.predict(seen[split.test][tests])))
-            sizes = {"train_rows": len(trains), "test_rows": len(tests)}
+            reached = asdict(score(exam.truth, model.predict(seen[exam.test])))
+            sizes = {"train_rows": len(exam.train), "test_rows": len(exam.test)}
             skill.append({"trained_on": trained_on, "scored": scored} | reached | sizes)
-    struck = ", ".join(f"{count:,} by {name}" for name, count in split.purged.items() if count)
-    note = f"{len(trains):,} rows train and {len(tests):,} are tested" + (
-        f"; not trained on: {struck}" if struck else ""
-    )
     return replace(
-        report, skill=pl.DataFrame(skill, schema=_SKILL), trained_at=split.at, left_out=left_out, notes=(note,)
+        report, skill=pl.DataFrame(skill, schema=_SKILL), trained_at=exam.at, left_out=left_out, notes=(exam.note,)
     )
-
-
-def _default_start(dataset: Dataset, label: str) -> datetime:
-    """The prediction time from which the last rows with a label are tested.
-
-    Raises:
-        DefinitionError: If there is no label.
-    """
-    labelled = dataset.frame.filter(pl.col(label).is_not_null())
-    moments = labelled[str(dataset.manifest["prediction_time"])].sort()
-    if not len(moments):
-        raise DefinitionError("no row has a label")
-    return moments[min(len(moments) - 1, round(len(moments) * (1 - _TEST_SHARE)))]  # type: ignore[no-any-return]
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

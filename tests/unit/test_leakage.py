@@ -395,20 +395,20 @@ def test_texts_booleans_durations_and_arrays_are_used_and_the_rest_named():
         }
     )
     model = fit_ridge(rows, rows.columns, np.array([1.0, 0.0, 1.0, 0.5]))
-    assert model.columns == ("text", "flag", "age", "pair")
+    assert model.encoding.columns == ("text", "flag", "age", "pair")
     assert model.left_out == {
         "wide": "an array of 65 slots, more than 64",
         "words": "an array of String",
         "moment": "Datetime(time_unit='us', time_zone='UTC') is neither number nor text",
         "list": "List(Float64) is neither number nor text",
     }
-    assert model.categories == {"text": ("wet", "dry")}
+    assert model.encoding.categories == {"text": ("wet", "dry")}
 
 
 def test_the_ten_most_frequent_texts_have_a_column_each():
     texts = [f"v{i:02}" for i in range(12)] + ["v11"]
     model = fit_ridge(pl.DataFrame({"text": texts}), ["text"], np.arange(13.0))
-    assert model.categories["text"] == ("v11", "v00", "v01", "v02", "v03", "v04", "v05", "v06", "v07", "v08")
+    assert model.encoding.categories["text"] == ("v11", "v00", "v01", "v02", "v03", "v04", "v05", "v06", "v07", "v08")
     assert np.isfinite(model.predict(pl.DataFrame({"text": ["never seen", None]}))).all()
 
 
