@@ -10,14 +10,14 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
 from alignment.delays import DelayRule
 from alignment.errors import DefinitionError, ViewError
 from alignment.heartbeats import provider_of
-from alignment.observations import Kind, Observations, ObservationSource
+from alignment.observations import GIVEN, Kind, Observations, ObservationSource
 from alignment.outages import Outage
 from alignment.rows import (
     ARRIVAL,
@@ -32,8 +32,6 @@ from alignment.rows import (
 )
 from alignment.views import FeatureView
 
-GIVEN = "given_arrival_time"
-"""Column of moved rows: when they arrived before they were moved."""
 _US = pl.Datetime("us", "UTC")
 _GIVEN, _KEPT, _BEFORE = "@given", "@kept", "@before"
 _ROW, _SHIFT, _GROUP = "@row", "@shift", "@group"
@@ -120,10 +118,10 @@ def _by_provider(
     return {name: tuple(one for one in ordered if one.provider == name) for name in providers}, rules
 
 
-def _seeded(rule: Any, seed: int) -> DelayRule:
-    if is_dataclass(rule) and any(one.name == "seed" for one in fields(rule)):
-        return replace(rule, seed=seed)  # type: ignore[no-any-return]
-    return rule  # type: ignore[no-any-return]
+def _seeded(rule: DelayRule, seed: int) -> DelayRule:
+    own: Any = rule
+    drawn = is_dataclass(own) and any(one.name == "seed" for one in fields(own))
+    return cast("DelayRule", replace(own, seed=seed)) if drawn else rule
 
 
 def _transformed(view: FeatureView, outages: tuple[Outage, ...], rule: DelayRule | None) -> FeatureView:

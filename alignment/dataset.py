@@ -13,16 +13,20 @@ from typing import Any
 
 import polars as pl
 
+from alignment.arrivals import transform_arrivals
 from alignment.definitions import (
     definition_hash,
     describe_label,
+    describe_moves,
     describe_observations,
     describe_service,
     describe_view,
+    read_moves,
     read_observations,
     read_service,
     read_view,
 )
+from alignment.delays import DelayRule
 from alignment.durations import instant_from_us, instant_us
 from alignment.errors import DatasetError, DuplicateColumnError
 from alignment.hashing import frame_hash
@@ -30,6 +34,7 @@ from alignment.join import Positions, check_views, point_in_time_join, provision
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations
+from alignment.outages import Outage
 from alignment.rows import summarize
 from alignment.service_binding import bind
 from alignment.service_join import VariantRows
@@ -125,6 +130,9 @@ def build_dataset(
     variant: str | None = None,
     rows: VariantRows = "chosen",
     sources: bool = False,
+    outages: Sequence[Outage] = (),
+    delays: Mapping[str, DelayRule] | None = None,
+    seed: int | None = None,
 ) -> Dataset:
     """A training set: for every spine row the features as serving would have answered, and the label as it came true.
 
@@ -141,6 +149,9 @@ def build_dataset(
         variant: Give the features of this variant of the service, by default at the rows at which it would have been chosen.
         rows: `"chosen"`, or `"all"` to keep the rows at which another variant or none would have been chosen.
         sources: Add `<feature>__source`; the manifest counts them in any case.
+        outages: Features as they would have been under these; see `transform_arrivals`. Labels stay what they were.
+        delays: Features as they would have been with these delays, by provider.
+        seed: Seed of the delay rules that draw; None leaves each its own.
 
     Returns:
         The data set; its frame has the spine's rows in order.
@@ -184,7 +195,7 @@ def build_dataset(
     head = {view.name: p for view in views if (p := at[view.name]) is not None}
     frame = point_in_time_join(
         spine,
-        views,
+        transform_arrivals(views, outages=outages, delays=delays, seed=seed),
         as_of=moment,
         engine=engine,
         prediction_time=prediction_time,
@@ -241,6 +252,8 @@ def build_dataset(
         "content_hash": frame_hash(frame),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
     }
+    if moves := describe_moves(outages, delays, seed):
+        manifest["arrivals"] = moves
     if service is not None:
         manifest["service"] = {"name": service.name, "variant": variant, "rows": rows, "sources": sources}
     return Dataset(frame, manifest, views, label)
@@ -298,6 +311,7 @@ def rebuild(
         positions=positions,
         threads=threads,
         **asked,
+        **read_moves(manifest.get("arrivals", {})),
     )
     if again.manifest["content_hash"] == manifest["content_hash"]:
         return Rebuilt(again, same=True)

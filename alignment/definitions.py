@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from alignment.errors import DatasetError
 from alignment.features import Age, Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.labels import Label
 from alignment.observations import FrameLike, Observations
+from alignment.outages import Outage
 from alignment.services import Constant, FeatureService, Variant, constant
 from alignment.views import FeatureView
 
@@ -78,7 +79,7 @@ def describe_observations(rows: Observations) -> dict[str, Any]:
     if rows.key:
         found["key"] = rows.key
     if rows.delay is not None:
-        found["delay"] = _describe_delay(rows.delay)
+        found["delay"] = describe_delay(rows.delay)
     if rows.date_zone is not None:
         found |= {"date_zone": rows.date_zone, "date_means": rows.date_means}
     if rows.derive:
@@ -90,7 +91,7 @@ def read_observations(described: Mapping[str, Any], frame: FrameLike) -> Observa
     """Observations read from `frame` the way that `describe_observations` described."""
     options = dict(described)
     if "delay" in options:
-        options["delay"] = _read_delay(options["delay"])
+        options["delay"] = read_delay(options["delay"])
     if "derive" in options:
         options["derive"] = {
             name: pl.Expr.deserialize(io.StringIO(text), format="json") for name, text in options["derive"].items()
@@ -231,7 +232,29 @@ def _serialize(expression: pl.Expr) -> str:
     return expression.meta.serialize(format="json")
 
 
-def _describe_delay(rule: DelayRule) -> dict[str, Any]:
+def describe_moves(
+    outages: Iterable[Outage], delays: Mapping[str, DelayRule] | None, seed: int | None
+) -> dict[str, Any]:
+    """What moved arrivals as plain data; empty if nothing did."""
+    found: dict[str, Any] = {}
+    if told := [outage.to_dict() for outage in outages]:
+        found["outages"] = told
+    if delays:
+        found["delays"] = {provider: describe_delay(rule) for provider, rule in delays.items()}
+    return found | ({"seed": seed} if found and seed is not None else {})
+
+
+def read_moves(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `transform_arrivals` that `describe_moves` described."""
+    return {
+        "outages": [Outage.from_dict(one) for one in described.get("outages", [])],
+        "delays": {provider: read_delay(one) for provider, one in described.get("delays", {}).items()},
+        "seed": described.get("seed"),
+    }
+
+
+def describe_delay(rule: DelayRule) -> dict[str, Any]:
+    """A delay rule as plain data."""
     if isinstance(rule, FixedDelay):
         return {"rule": "fixed", "delay": rule.duration.text}
     if isinstance(rule, PublishSchedule):
@@ -246,7 +269,12 @@ def _describe_delay(rule: DelayRule) -> dict[str, Any]:
     return {"rule": type(rule).__qualname__}
 
 
-def _read_delay(described: Mapping[str, Any]) -> DelayRule:
+def read_delay(described: Mapping[str, Any]) -> DelayRule:
+    """The rule that `describe_delay` described.
+
+    Raises:
+        DatasetError: If it cannot be made again from what is said.
+    """
     if described["rule"] == "fixed":
         return FixedDelay(described["delay"])
     if described["rule"] == "publish_schedule":

@@ -24,7 +24,9 @@ from alignment.wallclock import check_zone
 Kind = Literal["measurement", "forecast"]
 
 TIME_COLUMNS = ("event_time", "arrival_time", "issue_time", "is_retraction", "log_sequence")
-NOT_VALUES = {"received_time", "published_time", "arrival_kind", "batch_id"}
+GIVEN = "given_arrival_time"
+"""Of rows that were moved (R23): when they arrived before."""
+NOT_VALUES = {GIVEN, "received_time", "published_time", "arrival_kind", "batch_id"}
 """Columns of a log that say how a row came, not what it says."""
 
 
