@@ -15,7 +15,7 @@ from alignment import codes
 from alignment.bounds import age_floor, earliest_event
 from alignment.durations import Duration
 from alignment.features import Age, Forecast, Latest, SequenceOf, Window
-from alignment.layout import Codes, Layout, Pool, encode_entities, given_notice, lay_out, lay_out_questions
+from alignment.layout import Codes, Ints, Layout, Pool, encode_entities, given_notice, lay_out, lay_out_questions
 from alignment.plan import Asked, plan_sweeps
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, Rows, checked
 from alignment.spine import Spine
@@ -81,44 +81,97 @@ def evaluate(
     Raises:
         AlignmentError: What `checked`, `encode_entities`, `lay_out` and `run_sweep` raise.
     """
-    spent = timings or Timings()
-    clock = time.perf_counter()
     with Pool(threads) as pool:
         latest = int(spine.t.max()) if len(spine.t) else 0
-        limit = latest if as_of_us is None else min(latest, as_of_us)
-        floor = _earliest_event(view, spine, status=status)
-        rows = checked(view.observations, view.columns_read, position=position, as_of_us=limit, event_from_us=floor)
-        keys = view.observations.entities
-        entities, asking, given = encode_entities(spine.frame, view.spine_entities, rows.frame, keys, view.place, pool)
-        rows.forget([name for name in keys if name not in [*view.columns_read, *view.observations.key]])
-        clock = spent.lap("read", clock)
-        questions = lay_out_questions(asking, entities, spine.t, pool)
-        layouts: dict[Duration | None, Layout] = {}
+        floor = earliest_needed(view, spine.t, status=status)
+        until = latest if as_of_us is None else min(latest, as_of_us)
+        ready = Prepared(view, spine.frame, pool, until_us=until, from_us=floor, position=position, timings=timings)
+        return ready.answer(spine.t, ready.asking, as_of_us=as_of_us, status=status)
+
+
+class Prepared:
+    """A view's rows in the order that the kernel walks, to be asked at several times.
+
+    Args:
+        view: What to compute.
+        keys: The entities that will be asked about, by the spine's names of their columns; may repeat, and have more columns.
+        pool: Threads.
+        until_us: The last instant that will be asked at.
+        from_us: Rows of a log with an earlier event may be left out.
+        position: Nothing later in the log counts; None for all.
+        timings: Where to add up how long each part took.
+
+    Raises:
+        AlignmentError: What `checked` and `encode_entities` raise.
+    """
+
+    def __init__(
+        self,
+        view: FeatureView,
+        keys: pl.DataFrame,
+        pool: Pool,
+        *,
+        until_us: int,
+        from_us: int | None,
+        position: int | None,
+        timings: Timings | None = None,
+    ) -> None:
+        self._view, self._pool, self._limit = view, pool, until_us
+        self._spent = timings or Timings()
+        clock = time.perf_counter()
+        self._rows = rows = checked(
+            view.observations, view.columns_read, position=position, as_of_us=until_us, event_from_us=from_us
+        )
+        names = view.observations.entities
+        self._entities, self.asking, self._given = encode_entities(
+            keys, view.spine_entities, rows.frame, names, view.place, pool
+        )
+        rows.forget([name for name in names if name not in [*view.columns_read, *view.observations.key]])
+        self._layouts: dict[Duration | None, Layout] = {}
+        self._spent.lap("read", clock)
+
+    def answer(self, t: Ints, asking: Codes, *, as_of_us: int | None, status: bool) -> list[Answered]:
+        """The view's columns for questions about entities at instants, in the order of its features.
+
+        Args:
+            t: When, microseconds; none later than `until_us`.
+            asking: Number of each question's entity: some of `self.asking`, which has one per row of `keys`.
+            as_of_us: Nothing that arrived later counts; None for no limit besides each question's own t.
+            status: Whether to say why values are null.
+
+        Raises:
+            AlignmentError: What `lay_out` and `run_sweep` raise.
+        """
+        view, rows, pool, spent = self._view, self._rows, self._pool, self._spent
+        clock = time.perf_counter()
+        questions = lay_out_questions(asking, self._entities, t, pool)
         clock = spent.lap("arrange", clock)
-        reader = _Reader(view, spine, rows, status=status)
+        reader = _Reader(view, t, rows, status=status)
         found: dict[str, Answered] = {}
-        for sweep, asked in plan_sweeps(view.features, spine.t, view.zone):
-            if sweep.notice not in layouts:
-                counting = given if sweep.notice is None else given_notice(rows.frame, given, sweep.notice, view.zone)
-                layouts[sweep.notice] = lay_out(
-                    view.observations, rows.frame, counting, entities, limit, pool, rows.position
-                )
+        for sweep, asked in plan_sweeps(view.features, t, view.zone):
+            if sweep.notice not in self._layouts:
+                self._layouts[sweep.notice] = self._lay_out(sweep.notice)
                 clock = spent.lap("arrange", clock)
-            answers = run_sweep(sweep, layouts[sweep.notice], questions, rows, len(spine.t), as_of_us, pool)
+            answers = run_sweep(sweep, self._layouts[sweep.notice], questions, rows, len(t), as_of_us, pool)
             clock = spent.lap("kernel", clock)
             found |= reader.read_all(asked, answers, pool)
             clock = spent.lap("gather", clock)
-    return [found[feature.name] for feature in view.features]
+        return [found[feature.name] for feature in view.features]
+
+    def _lay_out(self, notice: Duration | None) -> Layout:
+        rows, view = self._rows, self._view
+        counting = self._given if notice is None else given_notice(rows.frame, self._given, notice, view.zone)
+        return lay_out(view.observations, rows.frame, counting, self._entities, self._limit, self._pool, rows.position)
 
 
-def _earliest_event(view: FeatureView, spine: Spine, *, status: bool) -> int | None:
-    """The earliest event that the view can use; None if any, or if events may move (R4)."""
-    if view.observations.source is None or view.observations.key or not len(spine.t):
+def earliest_needed(view: FeatureView, t: Ints, *, status: bool) -> int | None:
+    """The earliest event that questions at `t` can use; None if any, or if events may move (R4)."""
+    if view.observations.source is None or view.observations.key or not len(t):
         return None
     floors: list[int] = []
     for feature in view.features:
         limit = view.limits(feature)[0] if isinstance(feature, Latest) and not status else None
-        floor = earliest_event(feature, spine.t, view.zone, limit)
+        floor = earliest_event(feature, t, view.zone, limit)
         if floor is None:
             return None
         floors.append(floor)
@@ -130,7 +183,7 @@ class _Reader:
     """Makes columns of what the kernel answered."""
 
     view: FeatureView
-    spine: Spine
+    t: Ints
     rows: Rows
     status: bool
 
@@ -153,7 +206,7 @@ class _Reader:
             return self._sequence(feature, answers.picks[question.target : question.target + feature.length])
         picks = answers.picks[question.target]
         if isinstance(feature, Age):
-            age = (pl.Series(self.spine.t) - self.rows.frame[_AGE_OF[feature.of]].gather(row_index(picks))).cast(
+            age = (pl.Series(self.t) - self.rows.frame[_AGE_OF[feature.of]].gather(row_index(picks))).cast(
                 pl.Duration("us")
             )
             return Answered(age, self._status(picks, age))
@@ -185,7 +238,7 @@ class _Reader:
         for limit, column in zip(self.view.limits(feature), (EVENT, ARRIVAL, ISSUE), strict=True):
             if limit is None:
                 continue
-            floor = pl.Series(age_floor(limit, self.spine.t, self.view.zone))
+            floor = pl.Series(age_floor(limit, self.t, self.view.zone))
             old = self.rows.frame[column].gather(row_index(picks)) < floor
             picks = np.where(old.fill_null(value=False).to_numpy(), np.int32(codes.EXPIRED), picks)
         return picks
