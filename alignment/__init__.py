@@ -42,6 +42,7 @@ from alignment.join import point_in_time_join
 from alignment.labels import Label, label
 from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
+from alignment.outage_drawing import draw_outages
 from alignment.outages import Outage
 from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
@@ -71,6 +72,7 @@ __all__ = [
     "Variant",
     "arrival_age",
     "constant",
+    "draw_outages",
     "event_age",
     "forecast",
     "issue_age",
