@@ -27,6 +27,8 @@ from alignment.errors import (
     UnknownEngineError,
     ViewError,
 )
+from alignment.explain import explain
+from alignment.explain_report import Explanation, FeatureExplanation
 from alignment.features import (
     Feature,
     arrival_age,
@@ -44,6 +46,7 @@ from alignment.leakage import LeakReport, leak_report
 from alignment.observations import Observations, ObservationSource
 from alignment.outage_drawing import draw_outages
 from alignment.outages import Outage
+from alignment.replay import replay, replay_batches
 from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
 from alignment.spine import PREDICTION_TIME, make_spine
@@ -57,7 +60,9 @@ __all__ = [
     "build_dataset",
     "rebuild",
     "DelayRule",
+    "Explanation",
     "Feature",
+    "FeatureExplanation",
     "FeatureService",
     "FeatureView",
     "FixedDelay",
@@ -74,6 +79,7 @@ __all__ = [
     "constant",
     "draw_outages",
     "event_age",
+    "explain",
     "forecast",
     "issue_age",
     "label",
@@ -82,6 +88,8 @@ __all__ = [
     "leak_report",
     "make_spine",
     "point_in_time_join",
+    "replay",
+    "replay_batches",
     "sequence",
     "snapshot",
     "split_at",

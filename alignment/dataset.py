@@ -30,7 +30,7 @@ from alignment.delays import DelayRule
 from alignment.durations import instant_from_us, instant_us
 from alignment.errors import DatasetError, DuplicateColumnError
 from alignment.hashing import frame_hash
-from alignment.join import Positions, check_views, point_in_time_join, provisional
+from alignment.join import Positions, check_views, known_until, point_in_time_join, provisional
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations
@@ -223,7 +223,7 @@ def build_dataset(
                 label, asked, views, as_of_us=as_of_us, position=at[home or "@label"], threads=threads
             ).get_columns()
         )
-    frame = frame.with_columns(provisional(asked, views, as_of_us))
+    frame = frame.with_columns(provisional(asked.t, known_until(views, as_of_us)))
     definitions: dict[str, Any] = {"views": [describe_view(view) for view in views]}
     if service is not None:
         definitions["service"] = describe_service(service)

@@ -12,10 +12,11 @@ import polars as pl
 from alignment.durations import instant_us
 from alignment.errors import DefinitionError, DuplicateColumnError, UnknownEngineError, ViewError
 from alignment.observations import FrameLike
-from alignment.service_join import Told, VariantRows, ask_service
+from alignment.service_join import ServiceQuestion, Told, VariantRows, ask_service
 from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, Spine, check_spine
 from alignment.views import FeatureView
+from alignment.wallclock import Instants
 
 if TYPE_CHECKING:
     from alignment.engines.local import Answered, Timings
@@ -128,6 +129,32 @@ def point_in_time_join(
             status=status or question is not None,
         )
         answered |= zip(view.column_names, answers, strict=True)
+    until = known_until(views, as_of_us) if status else None
+    return columns_of(asked, answered, question, until_us=until, status=status, sources=sources)
+
+
+def columns_of(
+    asked: Spine,
+    answered: Mapping[str, Answered],
+    question: ServiceQuestion | None,
+    *,
+    until_us: int | None,
+    status: bool,
+    sources: bool,
+) -> pl.DataFrame:
+    """The spine with what was answered.
+
+    Args:
+        asked: The rows.
+        answered: Features by full name, row for row.
+        question: What is asked of a service, if one is.
+        until_us: Rows after it are provisional; None if none is.
+        status: See `point_in_time_join`.
+        sources: See `point_in_time_join`.
+
+    Raises:
+        DuplicateColumnError: If two columns would have one name.
+    """
     columns: dict[str, pl.Series] = {}
     found = (
         {name: Told(answer.values, answer.status) for name, answer in answered.items()}
@@ -141,7 +168,7 @@ def point_in_time_join(
         if sources and told.source is not None:
             columns[f"{name}__source"] = told.source.alias(f"{name}__source")
     if status:
-        columns["provisional"] = provisional(asked, views, as_of_us)
+        columns["provisional"] = provisional(asked.t, until_us)
     for name in columns:
         if name in asked.frame.columns:
             raise DuplicateColumnError(
@@ -223,13 +250,16 @@ def position_of(view: FeatureView, positions: Positions | None) -> int | None:
     return positions.get(view.name)
 
 
-def provisional(spine: Spine, views: Sequence[FeatureView], as_of_us: int | None) -> pl.Series:
-    """Per spine row, whether its answer may still change: t after `as_of`, or after what a log has seen (R1)."""
+def known_until(views: Sequence[FeatureView], as_of_us: int | None) -> int | None:
+    """The last instant whose answers cannot change: `as_of`, or what a log has seen (R1); None if nothing says so."""
     through = [
         instant_us(seen, "observed_through")
         for view in views
         if view.observations.source is not None and (seen := view.observations.source.observed_through()) is not None
     ]
-    ends = through if as_of_us is None else [*through, as_of_us]
-    late = spine.t > min(ends) if ends else np.zeros(len(spine.t), bool)
-    return pl.Series("provisional", late)
+    return min(through if as_of_us is None else [*through, as_of_us], default=None)
+
+
+def provisional(t: Instants, until_us: int | None) -> pl.Series:
+    """Per prediction time whether its answer may still change."""
+    return pl.Series("provisional", np.zeros(len(t), bool) if until_us is None else t > until_us)

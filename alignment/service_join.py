@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -81,11 +81,15 @@ class ServiceQuestion:
 
     def kept(self, spine: Spine) -> Spine:
         """The rows that are wanted, in order."""
+        keep = self.wanted(spine.t)
+        return spine if keep is None else Spine(spine.frame.filter(pl.Series(keep)), spine.t[keep])
+
+    def wanted(self, t: Instants) -> Bools | None:
+        """Per instant whether rows at it are wanted; None if all are."""
         if self.variant is None or self.rows == "all":
-            return spine
+            return None
         names = [variant.name for variant in self.bound.variants]
-        keep = self.chosen(spine.t) == names.index(self.variant.name)
-        return Spine(spine.frame.filter(pl.Series(keep)), spine.t[keep])
+        return np.asarray(self.chosen(t) == names.index(self.variant.name), np.bool_)
 
     def chosen(self, t: Instants) -> npt.NDArray[np.int8]:
         """Per instant the place of the variant that would have been chosen; -1 for none."""
@@ -94,6 +98,10 @@ class ServiceQuestion:
         ]
         return choose_variant(problems, len(t))
 
+    def down(self, providers: Iterable[str], t: Instants) -> dict[str, Bools]:
+        """Of providers that can be down, per instant whether they are."""
+        return {p: is_down(self._last(p, t), t, self.bound.down_after[p]) for p in providers}
+
     def told(self, answered: Mapping[str, Answered], t: Instants) -> dict[str, Told]:
         """The service's columns, from those of all features that were read.
 
@@ -101,7 +109,7 @@ class ServiceQuestion:
             answered: Values and status by full name.
             t: The rows' prediction times.
         """
-        down = {p: is_down(self._last(p, t), t, self.bound.down_after[p]) for p in self.bound.judged(self.features)}
+        down = self.down(self.bound.judged(self.features), t)
         found = {}
         for name in self.features:
             chain = self.bound.sources[name]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from alignment.durations import DAY_US, DurationLike, instant_us, parse_duration
+from alignment.durations import DAY_US, Duration, DurationLike, instant_us, parse_duration
 from alignment.errors import ColumnTypeError, DefinitionError, MissingColumnError, NaiveTimeError, NullTimeError
 from alignment.observations import FrameLike, as_lazy
-from alignment.wallclock import Instants, check_zone, to_instants, to_local
+from alignment.wallclock import Instants, check_zone, time_of_day_us, to_instants, to_local
 
 PREDICTION_TIME = "prediction_time"
 _PLACE = "the spine"
@@ -76,7 +76,7 @@ def make_spine(
     entities: FrameLike | Sequence[Any] | Mapping[str, Sequence[Any]],
     start: datetime,
     end: datetime,
-    every: DurationLike,
+    every: DurationLike | Sequence[str],
     zone: str | None = None,
     *,
     entity: str = "entity",
@@ -89,7 +89,8 @@ def make_spine(
             of values for the one column `entity`.
         start: First instant, with zone.
         end: The instant before which the schedule stops.
-        every: Time between instants. In `d` and `w` with a zone: calendar days at the local time of `start` (R15).
+        every: Time between instants. In `d` and `w` with a zone: calendar days at the local time of `start` (R15). Or times of
+            day on the wall clock of `zone`, e.g. `["06:00", "18:00"]`.
         zone: IANA zone of the schedule.
         entity: Name of the entity column where `entities` is a list of values.
         prediction_time: Name of the instant column.
@@ -100,7 +101,7 @@ def make_spine(
     Raises:
         NaiveTimeError: If `start` or `end` has no zone.
         DurationError: If `every` is not a duration.
-        DefinitionError: If `end` is before `start`, or entities are given twice.
+        DefinitionError: If `end` is before `start`, entities are given twice, or times of day have no zone.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -109,32 +110,83 @@ def make_spine(
         ... ).shape
         (4, 2)
     """
+    instants = schedule(start, end, every, zone)
+    ticks = pl.DataFrame({prediction_time: pl.Series(instants, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))})
+    frame = entity_frame(entities, entity)
+    if not frame.width:
+        return ticks
+    return frame.join(ticks, how="cross", maintain_order="left_right")
+
+
+def schedule(start: datetime, end: datetime, every: DurationLike | Sequence[str], zone: str | None) -> Instants:
+    """The instants of a schedule in `[start, end)`, ascending, each once; microseconds.
+
+    Args:
+        start: First instant that may be one.
+        end: The instant before which it stops.
+        every: Time between instants, or times of day on the wall clock of `zone`; see `make_spine`.
+        zone: IANA zone.
+
+    Raises:
+        NaiveTimeError: If `start` or `end` has no zone.
+        DurationError: If `every` is not a duration.
+        DefinitionError: If `end` is before `start`, or times of day have no zone.
+
+    Example:
+        >>> from datetime import UTC
+        >>> days = datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 3, 30, tzinfo=UTC)
+        >>> np.diff(schedule(*days, ["12:00"], "Europe/Berlin")) / 3_600_000_000
+        array([23.])
+    """
     first, last = instant_us(start, "start"), instant_us(end, "end")
-    step = parse_duration(every, "every")
     if last < first:
         raise DefinitionError(f"end={end.isoformat()} is before start={start.isoformat()}", "swap them.")
     check_zone(zone)
-    if zone is not None and step.days:
-        count = (last - first) // step.total_us + 2
-        local = to_local(np.array([first], dtype=np.int64), zone)[0]
-        if step.elapsed_us:
-            raise DefinitionError(
-                f"every={step.text!r} mixes calendar days and hours in a zone", "use days or hours, not both."
-            )
-        instants = to_instants(local + np.arange(count + 1, dtype=np.int64) * step.days * DAY_US, zone)
+    if not isinstance(every, str | timedelta):
+        instants = _times_of_day(first, last, every, zone)
     else:
-        instants = np.arange(first, last, step.total_us, dtype=np.int64)
-    instants = instants[(instants >= first) & (instants < last)]
-    schedule = pl.DataFrame({prediction_time: pl.Series(instants, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))})
-    frame = _entity_frame(entities, entity)
+        instants = _steps(first, last, parse_duration(every, "every"), zone)
+    return instants[(instants >= first) & (instants < last)]
+
+
+def _steps(first: int, last: int, step: Duration, zone: str | None) -> Instants:
+    if zone is None or not step.days:
+        return np.arange(first, last, step.total_us, dtype=np.int64)
+    if step.elapsed_us:
+        raise DefinitionError(
+            f"every={step.text!r} mixes calendar days and hours in a zone", "use days or hours, not both."
+        )
+    count = (last - first) // step.total_us + 2
+    local = to_local(np.array([first], dtype=np.int64), zone)[0]
+    return to_instants(local + np.arange(count + 1, dtype=np.int64) * step.days * DAY_US, zone)
+
+
+def _times_of_day(first: int, last: int, times: Sequence[str], zone: str | None) -> Instants:
+    if zone is None:
+        raise DefinitionError(
+            f"every={list(times)!r} are times of day, and no zone says on which clock",
+            'name it, e.g. zone="Europe/Berlin" or zone="UTC".',
+        )
+    clock = np.array(sorted({time_of_day_us(text, "every") for text in times}), np.int64)
+    day_before, day_after = to_local(np.array([first, last], np.int64), zone) // DAY_US + np.array([-1, 1])
+    days = np.arange(day_before, day_after + 1, dtype=np.int64) * DAY_US
+    return np.unique(to_instants((days[:, None] + clock).ravel(), zone))
+
+
+def entity_frame(entities: Any, entity: str = "entity") -> pl.DataFrame:
+    """Entities as `make_spine` takes them, one row each.
+
+    Raises:
+        DefinitionError: If one is given twice.
+        ColumnTypeError: If they are no frame, mapping or list.
+    """
+    frame = _as_frame(entities, entity)
     if frame.is_duplicated().any():
         raise DefinitionError("entities are given twice", "pass each once, e.g. entities.unique().")
-    if not frame.width:
-        return schedule
-    return frame.join(schedule, how="cross", maintain_order="left_right")
+    return frame
 
 
-def _entity_frame(entities: Any, entity: str) -> pl.DataFrame:
+def _as_frame(entities: Any, entity: str) -> pl.DataFrame:
     if isinstance(entities, Mapping):
         return pl.DataFrame(dict(entities))
     if isinstance(entities, list | tuple):
