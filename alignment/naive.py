@@ -40,7 +40,7 @@ def _without_arrivals(
 ) -> Observations:
     stored = checked(observations, columns, position=position, as_of_us=as_of_us)
     frame = stored.frame.hstack([stored.column(name) for name in columns if name not in stored.frame.columns])
-    kept = _present(observations, frame, as_of_us, position, threads)
+    kept = present_rows(observations, frame, as_of_us, position=position, threads=threads)
     rows = frame[kept["row"]]
     visible = ISSUE if observations.kind == "forecast" else EVENT
     times = {observations.event_time: EVENT, observations.arrival_time: visible}
@@ -53,24 +53,52 @@ def _without_arrivals(
     return observations.but(frame=rows.with_columns(kept["order"].alias(observations.log_sequence)), derive={})
 
 
-def _present(
+def in_order_of_arrival(
     observations: Observations, frame: pl.DataFrame, as_of_us: int, position: int | None, threads: int | None
 ) -> pl.DataFrame:
-    """The rows that are the last of their key and no retraction (R2, R3): `row` number, and `order` of arrival."""
+    """The rows that had arrived, by entity and in the order in which they count (R2).
+
+    Returns:
+        `order` (0, 1, ...), `entity` and `subject` (numbers; together they say which event or id a row is about), `issue` (number;
+        negative for a forecast's retraction that names none, 0 for measurements) and `row` in `frame`.
+
+    Raises:
+        AmbiguousRevisionsError: If two different rows have one key and arrival and nothing orders them.
+    """
     names = observations.entities
     with Pool(threads) as pool:
         spine = frame.select(names).unique() if names else pl.DataFrame({"": [None]})
         entities, _, given = encode_entities(spine, names, frame, names, observations.place, pool)
         layout = lay_out(observations, frame, given, entities, as_of_us, pool, position)
-    of_key = ["entity", "subject", "issue"]
-    arrived = pl.DataFrame(
+    return pl.DataFrame(
         {
             "entity": np.repeat(np.arange(entities), np.diff(layout.offsets)),
             "subject": layout.subject,
             "issue": layout.issue_key if layout.forecast else np.zeros(len(layout.rows), np.int32),
             "row": layout.rows,
         }
-    ).with_row_index("order")  # rows of an entity lie in order of arrival
+    ).with_row_index("order")
+
+
+def present_rows(
+    observations: Observations,
+    frame: pl.DataFrame,
+    as_of_us: int,
+    *,
+    position: int | None = None,
+    threads: int | None = None,
+) -> pl.DataFrame:
+    """The rows that are the last of their key and no retraction (R2, R3): `row` number, and `order` of arrival.
+
+    Args:
+        observations: What the rows are.
+        frame: Checked canonical rows.
+        as_of_us: Rows that arrived later are left out.
+        position: The log position at which `frame` was read.
+        threads: How many threads; None for one per processor.
+    """
+    of_key = ["entity", "subject", "issue"]
+    arrived = in_order_of_arrival(observations, frame, as_of_us, position, threads)
     last = arrived.lazy().filter(pl.col("issue") >= 0).group_by(of_key).agg(pl.all().last())
     # A retraction that names no issue withdraws all those of its event that came before it.
     withdrawn = (

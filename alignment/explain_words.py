@@ -1,0 +1,133 @@
+"""Sentences of an explanation: what a feature asks for, and why one row was not used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignment.explain_report import FeatureExplanation
+
+_UNITS = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1))
+_LIMITS = {"max_event_age": "event_time", "max_arrival_age": "arrival_time", "max_issue_age": "issue_time"}
+_FIRST = {"latest": ("column",), "lag": ("column", "by"), "window": ("column", "aggregate", "length")}
+_FIRST |= {"forecast": ("column", "lead"), "sequence": ("column", "length"), "age": ()}
+
+
+def span_text(span: timedelta) -> str:
+    """A length of time as people say it, at most two units.
+
+    Example:
+        >>> span_text(timedelta(minutes=90)), span_text(timedelta(microseconds=1)), span_text(timedelta(0))
+        ('1h 30m', '1us', '0s')
+    """
+    left = abs(span) // timedelta(microseconds=1)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return ("-" if span < timedelta(0) else "") + (" ".join(parts) or "0s")
+
+
+def instant_text(instant: datetime) -> str:
+    """An instant in UTC, to the second unless it is finer.
+
+    Example:
+        >>> from datetime import UTC
+        >>> instant_text(datetime(2026, 1, 5, 10, 30, tzinfo=UTC))
+        '2026-01-05 10:30:00Z'
+    """
+    return f"{instant:%Y-%m-%d %H:%M:%S}" + (f".{instant.microsecond:06}" if instant.microsecond else "") + "Z"
+
+
+def declared_text(declared: Mapping[str, Any]) -> str:
+    """A declaration as it is written.
+
+    Example:
+        >>> declared_text({"feature": "lag", "name": "temp_lag_1h", "column": "temp", "by": "1h"})
+        "lag('temp', '1h')"
+    """
+    kind = declared["feature"]
+    if kind == "age":
+        return f"{declared['of'].removesuffix('_time')}_age()"
+    first = _FIRST[kind]
+    hidden = {"feature", "name", *first}
+    words = [repr(declared[name]) for name in first]
+    words += [
+        f"{name}={value!r}" for name, value in declared.items() if name not in hidden and value not in ("0s", False)
+    ]
+    return f"{kind}({', '.join(words)})"
+
+
+def sentence(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping[str, Any] | None) -> str:
+    """Why a row was not used.
+
+    Args:
+        feature: What was asked.
+        row: The row, with its `reason`.
+        taken: The row that took its part, if one did.
+    """
+    reason, arrival = row["reason"], row["arrival_time"]
+    other = "" if taken is None else name_of(taken)
+    if reason == "not_arrived":
+        return f"had not arrived: it arrived at {instant_text(arrival)}, {span_text(arrival - feature.t)} after t"
+    if reason == "after_as_of" and feature.as_of is not None:
+        return f"arrived at {instant_text(arrival)}, {span_text(arrival - feature.as_of)} after as_of"
+    if reason == "beyond_position":
+        return f"its log_sequence {row['log_sequence']} lies beyond the position {feature.position}"
+    if reason == "short_notice":
+        return f"{_notice(row)}, and min_notice is {feature.declared['min_notice']}"
+    if reason == "superseded":
+        return (
+            f"replaced by {other}, revision {taken['revision']} of its key" if taken else "replaced by a later revision"
+        )
+    if reason == "retracted":
+        return f"retracted by {other}"
+    if reason == "retraction":
+        return "it is a retraction: it takes away what had arrived before it"
+    if reason == "older_issue" and taken is not None:
+        return f"a newer run has this event: {other}, issued at {instant_text(taken['issue_time'])}"
+    if reason == "outside_window":
+        return _outside(feature, row)
+    if reason == "null_skipped":
+        return "its value is null, and nulls are passed over"
+    if reason == "expired":
+        return _expired(feature, row)
+    newer = f", the next {other} with event {instant_text(taken['event_time'])}" if taken is not None else ""
+    return f"newer events were taken{newer}"
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """How to call a row: by its place, and when it arrived."""
+    return f"row {row['row']}, which arrived at {instant_text(row['arrival_time'])}"
+
+
+def _notice(row: Mapping[str, Any]) -> str:
+    notice = row["event_time"] - row["arrival_time"]
+    if notice < timedelta(0):
+        return f"it arrived {span_text(-notice)} after its event"
+    return f"it arrived {span_text(notice)} before its event"
+
+
+def _outside(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:
+    event = row["event_time"]
+    if event > feature.event_until:
+        gap, end = event - feature.event_until, feature.event_until
+        return f"its event is {span_text(gap)} later than the last that counts, {instant_text(end)}"
+    start = feature.event_from or event
+    return f"its event is {span_text(start - event)} earlier than the first that counts, {instant_text(start)}"
+
+
+def _expired(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:
+    broken = [
+        f"{limit} is {feature.declared[limit]} and this is {span_text(feature.t - row[column])} old"
+        for limit, column in _LIMITS.items()
+        if limit in feature.declared and row[column] is not None
+    ]
+    return f"it was picked and is too old: {'; '.join(broken)}"
