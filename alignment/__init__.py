@@ -43,8 +43,10 @@ from alignment.features import (
 from alignment.join import point_in_time_join
 from alignment.labels import Label, label
 from alignment.leakage import LeakReport, leak_report
+from alignment.maturity import LabelMaturity, label_maturity
 from alignment.observations import Observations, ObservationSource
 from alignment.outage_drawing import draw_outages
+from alignment.outage_finding import find_outages
 from alignment.outages import Outage
 from alignment.replay import replay, replay_batches
 from alignment.services import FeatureService, Variant, constant
@@ -67,6 +69,7 @@ __all__ = [
     "FeatureView",
     "FixedDelay",
     "Label",
+    "LabelMaturity",
     "LeakReport",
     "ObservationSource",
     "Observations",
@@ -79,10 +82,12 @@ __all__ = [
     "constant",
     "draw_outages",
     "event_age",
+    "find_outages",
     "explain",
     "forecast",
     "issue_age",
     "label",
+    "label_maturity",
     "lag",
     "latest",
     "leak_report",

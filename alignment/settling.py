@@ -16,6 +16,17 @@ KEY, FIRST, LAST, ROW = "__key", "__first", "__last", "__row"
 """Marks of `side_by_side`: number of the key, whether the row is its first, its last, and the row's own number."""
 
 
+_UNITS = ((1_000, "ms"), (1_000_000, "s"), (60_000_000, "m"), (3_600_000_000, "h"), (86_400_000_000, "d"))
+_STEPS = {
+    "ms": ((20, 1), (100, 5), (1000, 20)),
+    "s": ((20, 1), (60, 5)),
+    "m": ((20, 1), (60, 5)),
+    "h": ((24, 1), (48, 2)),
+    "d": ((30, 1), (90, 5), (180, 10)),
+}
+_LONG_DAYS = 30
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
     """Quantiles of a length of time in seconds; all `None` if there was nothing to measure."""
@@ -52,6 +63,24 @@ def human(seconds: float | None) -> str:
         if abs(seconds) >= length:
             return f"{seconds / length:.3g}{unit}"
     return "0s" if seconds == 0 else f"{seconds * 1e3:.3g}ms"
+
+
+def readable(length_us: int) -> str:
+    """A length of time rounded up to what people say.
+
+    Example:
+        >>> [readable(hours * 3_600_000_000) for hours in (0, 5, 24, 27, 49, 24 * 58, 24 * 400)]
+        ['0s', '5h', '1d', '28h', '3d', '60d', '420d']
+    """
+    if length_us <= 0:
+        return "0s"
+    for unit_us, unit in _UNITS:
+        count = -(-length_us // unit_us)
+        for until, step in _STEPS[unit]:
+            rounded = -(-count // step) * step
+            if rounded < until:
+                return "1d" if (rounded, unit) == (24, "h") else f"{rounded}{unit}"
+    return f"{-(-count // _LONG_DAYS) * _LONG_DAYS}d"
 
 
 def side_by_side(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str]) -> pl.DataFrame:

@@ -32,6 +32,7 @@ from serving import (
     cli_leakage,
     cli_lineage,
     cli_log,
+    cli_maturity,
     cli_quarantine,
     cli_quickstart,
     cli_serve,
@@ -72,6 +73,7 @@ app.command("status")(cli_status.status)
 app.command("backfill")(cli_backfill.backfill)
 app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
+app.command("label-maturity")(cli_maturity.label_maturity)
 app.command("lineage")(cli_lineage.lineage)
 app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)
