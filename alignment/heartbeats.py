@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alignment.observations import Observations
 from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, RETRACTION, canonical, check_rows, checked
 from alignment.views import FeatureView
 from alignment.wallclock import Instants
@@ -37,14 +38,17 @@ def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) 
     Raises:
         AlignmentError: If a frame breaks a rule of frames; see `checked`.
     """
-    found = [np.empty(0, np.int64)]
-    for rows in {id(view.observations.source or view): view.observations for view in views}.values():
-        told: Any = getattr(rows.source, "heartbeats", None)
-        if told is not None:
-            found.append(told(position=position)["arrival_time"].dt.epoch("us").to_numpy())
-        else:
-            found.append(checked(rows, [], position=position).frame[ARRIVAL].to_numpy())
-    return np.unique(np.concatenate(found))
+    sent = {id(view.observations.source or view): view.observations for view in views}.values()
+    found = [heartbeats_in(rows, position=position) for rows in sent]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
+
+def heartbeats_in(rows: Observations, *, position: int | None = None) -> Instants:
+    """The heartbeats that observations show, in microseconds; see `heartbeats_of`."""
+    told: Any = getattr(rows.source, "heartbeats", None)
+    if told is not None:
+        return np.asarray(told(position=position)["arrival_time"].dt.epoch("us").to_numpy())
+    return np.asarray(checked(rows, [], position=position).frame[ARRIVAL].to_numpy())
 
 
 @dataclass(frozen=True, slots=True)

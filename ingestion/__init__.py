@@ -36,7 +36,7 @@ from ingestion.errors import (
 )
 from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
-from ingestion.ledger import Part, Poll, heartbeats, is_down, outages
+from ingestion.ledger import Part, Poll, heartbeats, is_down, outages, outages_of
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
 from ingestion.profiling import ColumnProfile, Profile, Quantiles, profile
 from ingestion.quarantine import (
@@ -68,6 +68,7 @@ __all__ = [
     "heartbeats",
     "is_down",
     "outages",
+    "outages_of",
     # the quarantine
     "quarantine_reasons",
     "release_quarantined",

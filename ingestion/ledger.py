@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+import alignment as al
 from ingestion.instants import duration_us, from_us, to_us
 from ingestion.reading import POLL, RELEASED, Question, question_position, records, restamps, stored_rows
 from ingestion.schema import INSTANT
@@ -263,3 +264,21 @@ def outages(log: ObservationLog, down_after: str, *, now: datetime | None = None
         .filter((pl.col("end") > pl.col("start")) | going_on)
         .select("last_heartbeat", "start", "end", "catch_up_rows")
     )
+
+
+def outages_of(log: ObservationLog, down_after: str, *, now: datetime | None = None) -> list[al.Outage]:
+    """What `outages` finds, as outages that can be injected into replays, training sets and other logs.
+
+    They begin right after the last heartbeat, not `down_after` later: from then on nothing had come. Whether the rows came
+    afterwards or were lost is told as `alignment.find_outages` tells it, and `per_entity=True` there finds partial ones.
+
+    Args:
+        log: Whose log.
+        down_after: For how long a provider may be silent.
+        now: Where given, an outage that goes on is there too, and ends now.
+
+    Raises:
+        NaiveTimeError: If `now` has no zone.
+        DurationError: If `down_after` is not a duration.
+    """
+    return al.find_outages(log, down_after, until=now)
