@@ -10,6 +10,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOAK   ?= 1
 # Options of `python -m benchmarks`.
 BENCH  ?=
+# How many processes run the tests: a number, or one per processor, at most eight. Servers and folders are each one's own.
+WORKERS ?= logical
 # With WHEEL=1 the tests run against the built wheel, unpacked here, and not against the checkout.
 WHEEL  ?=
 SITE   := build/site
@@ -38,7 +40,7 @@ test: export ASKNOWN_TEST_SITE := $(CURDIR)/$(SITE)
 test: $(SITE)
 endif
 test: $(STAMP)  ## Run the tests, among them the examples in the README and the docs.
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP)  ## Check style and formatting.
 	$(BIN)/ruff check .
