@@ -105,7 +105,7 @@ def watched_long_enough(events: pl.DataFrame, share: float) -> int | None:
 
 def over_by(ages: pl.Series, share: float) -> int | None:
     """The least of the ages by which at least the share of them is over; None of none."""
-    found = ages.quantile(share, "higher")
+    found = ages.quantile(share, "equiprobable")
     return None if found is None else int(found)
 
 
@@ -189,7 +189,7 @@ def series_of(
             pl.len().cast(pl.Int64).alias("events"),
             pl.col("arrived").median().cast(length),
             pl.col("settled").median().cast(length),
-            pl.col("settled").quantile(share, "higher").cast(length).alias("settled_share"),
+            pl.col("settled").quantile(share, "equiprobable").cast(length).alias("settled_share"),
             (~pl.col("late")).mean().alias("first_within"),
             (pl.col("settled") <= (release_us or 0)).mean().alias("settled_by_release"),
             pl.col("late").any().alias("revised"),
