@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+import alignment as al
 import ingestion
 from serving import render
 from serving.cli_log import Json, Provider, Root, StorageOption, storage_options
@@ -324,13 +325,30 @@ def outages(
     down_after: Annotated[
         str | None, typer.Option(help="Silence that makes an outage, e.g. 30m; by default as declared.")
     ] = None,
+    for_replay: Annotated[
+        bool,
+        typer.Option(
+            "--for-replay", help="Print JSON for --outage @FILE: from the last sign on, and whether the rows were lost."
+        ),
+    ] = False,
+    per_entity: Annotated[
+        bool,
+        typer.Option("--per-entity", help="With --for-replay: also entities that were silent while others were not."),
+    ] = False,
     file: File = None,
     storage_option: StorageOption = None,
     as_json: Json = False,
 ) -> None:
     """Show when a provider was down, and how many rows it brought when it came back."""
+    if per_entity and not for_replay:
+        raise OptionError("--per-entity says nothing without --for-replay", "say --for-replay --per-entity")
     log = ingestion.open_log(root, provider, storage_options=storage_options(storage_option))
-    frame = ingestion.outages(log, down_after or _declared_silence(file, provider), now=ingestion.system_clock())
+    silence = down_after or _declared_silence(file, provider)
+    if for_replay:
+        found = al.find_outages(log, silence, per_entity=per_entity, until=ingestion.system_clock())
+        render.as_json([outage.to_dict() for outage in found])
+        return
+    frame = ingestion.outages(log, silence, now=ingestion.system_clock())
     rows = frame.to_dicts()
     if as_json:
         render.as_json(rows)

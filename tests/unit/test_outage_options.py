@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import alignment as al
+import ingestion
+from serving.cli import run
 from serving.errors import OptionError
 from serving.outage_options import parse_outage, parse_outages
 
@@ -94,6 +96,32 @@ def test_a_file_holds_one_outage_or_a_list_and_may_say_more_than_is_read(tmp_pat
     path.write_text(json.dumps(outages[0].to_dict()))
     assert parse_outages([f"@{path}"]) == outages[:1]
     assert parse_outages(None) == []
+
+
+def test_what_a_ledger_shows_can_be_given_to_a_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = ingestion.create_log(tmp_path, "meter", entities=["site"])
+    sites = [("dune", 10 * n) for n in (*range(12), *range(30, 40))] + [("ridge", 10 * n) for n in range(40)]
+    frame = pl.DataFrame(
+        {
+            "site": [site for site, _ in sites],
+            "event_time": [EIGHT + timedelta(minutes=minute) for _, minute in sites],
+            "arrival_time": [EIGHT + timedelta(minutes=minute + 5) for _, minute in sites],
+            "kw": [1.0] * len(sites),
+        }
+    )
+    log.append(frame)
+    command = ["outages", str(tmp_path), "meter", "--down-after", "1h"]
+    assert run([*command, "--for-replay", "--per-entity"]) == 0
+    path = tmp_path / "outages.json"
+    path.write_text(capsys.readouterr().out)
+    dune, going_on = parse_outages([f"@{path}"])
+    start = EIGHT + timedelta(minutes=115, microseconds=1)
+    assert dune == al.Outage("meter", start, EIGHT + timedelta(minutes=305), lost=True, entities=["dune"])
+    assert (going_on.start, going_on.entities) == (EIGHT + timedelta(minutes=395, microseconds=1), None)  # until now
+    assert run([*command, "--for-replay"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert run([*command, "--per-entity"]) == 2
+    assert "--per-entity says nothing without --for-replay" in capsys.readouterr().err
 
 
 def test_entities_get_the_types_that_the_views_have() -> None:
