@@ -13,7 +13,7 @@ from alignment.definitions import describe_feature
 from alignment.durations import Duration, instant_from_us, instant_us
 from alignment.errors import FeatureError
 from alignment.explain_reasons import Judge
-from alignment.explain_report import ROW_COLUMNS, USED, Explanation, FeatureExplanation, NaiveAnswer
+from alignment.explain_report import ROW_COLUMNS, Explanation, FeatureExplanation, NaiveAnswer
 from alignment.explain_rows import EntityRows, entity_of, quarantined_rows, rows_of_entity, spine_of, up_to
 from alignment.features import Feature, Forecast, Latest
 from alignment.join import Positions, check_positions, check_views, point_in_time_join, position_of
@@ -191,15 +191,15 @@ def _naive_answers(
     answers = point_in_time_join(asked, view, status=True, threads=1)
     statuses = [answers[f"{view.column_name(feature)}__status"][0] for feature in features]
     rows = checked(view.observations, view.columns_read)
-    judged = Judge(view, rows, instant_us(t, "t"), None, None).judge(features, statuses)
+    used = Judge(view, rows, instant_us(t, "t"), None, None).used(features, statuses)
     return [
         NaiveAnswer(
             answers[view.column_name(feature)][0],
             status,
-            shown[feature.name][places[kept[one.codes == USED]]].sort("event_time", "arrival_time", "row"),
+            shown[feature.name][places[kept[one]]],
             read_at,
         )
-        for feature, status, one in zip(features, statuses, judged, strict=True)
+        for feature, status, one in zip(features, statuses, used, strict=True)
     ]
 
 

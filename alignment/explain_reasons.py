@@ -26,7 +26,7 @@ from alignment.views import FeatureView
 
 Reasons = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
-_CURRENT = 255
+Flags = npt.NDArray[np.bool_]
 _EVER = int(np.iinfo(np.int64).max)
 
 
@@ -42,12 +42,17 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What counted, and what was current: `current` by event, the reasons of all other rows."""
+    """What counted, and what of it was current.
+
+    Attributes:
+        layout: The rows that counted.
+        current: Those that are current, by event.
+        uncounted: Reasons of the rows that did not count, 0 for the others.
+    """
 
     layout: Layout
     current: Places
-    codes: Reasons
-    by: Places
+    uncounted: Reasons
 
 
 class Judge:
@@ -67,14 +72,26 @@ class Judge:
         self.limit = t if as_of is None else min(t, as_of)
         self.observations = view.observations.but(on_tie="last")  # the join has refused ties that count
         self._states: dict[Duration | None, _State] = {}
+        self._reasons: dict[Duration | None, tuple[Reasons, Places]] = {}
 
-    def judge(self, features: Sequence[Feature], statuses: Sequence[str]) -> list[Judged]:
-        """What each feature used.
+    def used(self, features: Sequence[Feature], statuses: Sequence[str]) -> list[Places]:
+        """The rows that each feature used, by event.
 
         Args:
             features: Features of the view.
             statuses: What the join says of each; of what is `expired` the row that was picked is too old (R7).
         """
+        with Pool(1) as pool:
+            picks = self._picks(features, pool)
+            found = []
+            for feature, status in zip(features, statuses, strict=True):
+                current = self._state(_notice(feature), pool).current
+                used = self._within(feature, current, picks.get(feature.name))[1]
+                found.append(current[used] if status != "expired" else current[:0])
+            return found
+
+    def judge(self, features: Sequence[Feature], statuses: Sequence[str]) -> list[Judged]:
+        """What each feature used, and why it did not use the other rows; see `used`."""
         with Pool(1) as pool:
             picks = self._picks(features, pool)
             return [
@@ -96,29 +113,33 @@ class Judge:
                 found[one.feature.name] = picked[picked >= 0].astype(np.int64)
         return found
 
-    def _judge(self, feature: Feature, picked: Places | None, pool: Pool, *, expired: bool) -> Judged:
-        notice = feature.min_notice if isinstance(feature, Forecast) else None
-        state = self._state(notice, pool)
+    def _within(self, feature: Feature, current: Places, picked: Places | None) -> tuple[Flags, Flags, Flags]:
+        """Of the current rows: which lie where the feature looks, which it used, and which it passed over as null."""
         low, high = self._bounds(feature)
-        events = self.rows.frame[EVENT].gather(state.current).to_numpy()
+        events = self.rows.frame[EVENT].gather(current).to_numpy()
         inside = events <= high if low is None else (events >= low) & (events <= high)
-        null = np.zeros(len(state.current), np.bool_)
+        null = np.zeros(len(current), np.bool_)
         if isinstance(feature, Window) or (isinstance(feature, Latest) and feature.skip_null):
-            null = self.rows.column(feature.column or "").gather(state.current).is_null().to_numpy()
-        used = inside & ~null if picked is None else np.isin(state.current, picked)
-        found, by = state.codes.copy(), state.by.copy()
-        places = np.flatnonzero(used)
-        # The used row that lies next after a row by event; one past the end where there is none.
-        after = np.searchsorted(places, np.arange(len(state.current)), side="right")
-        skipped = null & ((after == len(places)) if picked is not None else inside)
-        reasons = np.full(len(state.current), CODE_OF["older_event"], np.uint8)
+            null = self.rows.column(feature.column or "").gather(current).is_null().to_numpy()
+        if picked is None:
+            return inside, inside & ~null, inside & null
+        used = np.isin(current, picked)
+        newest = int(np.flatnonzero(used)[-1]) if used.any() else -1
+        return inside, used, inside & null & (np.arange(len(current)) > newest)
+
+    def _judge(self, feature: Feature, picked: Places | None, pool: Pool, *, expired: bool) -> Judged:
+        current = self._state(_notice(feature), pool).current
+        inside, used, skipped = self._within(feature, current, picked)
+        reasons = np.full(len(current), CODE_OF["older_event"], np.uint8)
         reasons[skipped] = CODE_OF["null_skipped"]
         reasons[~inside] = CODE_OF["outside_window"]
         reasons[used] = CODE_OF["expired"] if expired else USED
-        found[state.current] = reasons
-        older = np.flatnonzero(reasons == CODE_OF["older_event"])
-        by[state.current[older]] = state.current[places[after[older]]]
-        return Judged(found, by, low, high)
+        others, replaced_by = self._others(_notice(feature), pool)
+        found, by = others.copy(), replaced_by.copy()
+        found[current] = reasons
+        older, taken = np.flatnonzero(reasons == CODE_OF["older_event"]), np.flatnonzero(used)
+        by[current[older]] = current[taken[np.searchsorted(taken, older)]]  # the used row that is next by event
+        return Judged(found, by, *self._bounds(feature))
 
     def _bounds(self, feature: Feature) -> tuple[int | None, int]:
         """The event times that the feature may use, both ends included."""
@@ -138,23 +159,20 @@ class Judge:
 
     def _look(self, notice: Duration | None, pool: Pool) -> _State:
         frame = self.rows.frame
-        found = np.full(frame.height, _CURRENT, np.uint8)
+        uncounted = np.zeros(frame.height, np.uint8)
         arrival = frame[ARRIVAL].to_numpy()
         counting = np.zeros(frame.height, np.int32)
         if notice is not None:
             counting = given_notice(frame, counting, notice, self.view.zone)
-            found[counting < 0] = CODE_OF["short_notice"]
+            uncounted[counting < 0] = CODE_OF["short_notice"]
         if self.position is not None and ORDER in frame.columns:
             beyond = frame[ORDER].to_numpy() > self.position
             counting = np.where(beyond, np.int32(-1), counting)
-            found[beyond] = CODE_OF["beyond_position"]
-        found[arrival > self.limit] = CODE_OF["after_as_of"]
-        found[arrival > self.t] = CODE_OF["not_arrived"]
+            uncounted[beyond] = CODE_OF["beyond_position"]
+        uncounted[arrival > self.limit] = CODE_OF["after_as_of"]
+        uncounted[arrival > self.t] = CODE_OF["not_arrived"]
         layout = lay_out(self.observations, frame, counting, 1, self.limit, pool)
-        current = self._current(layout, pool)
-        by = np.full(frame.height, -1, np.int64)
-        _say_what_replaced(found, by, layout, current, self._retractions())
-        return _State(layout, current, found, by)
+        return _State(layout, self._current(layout, pool), uncounted)
 
     def _current(self, layout: Layout, pool: Pool) -> Places:
         """The rows that are current, by event."""
@@ -163,73 +181,76 @@ class Judge:
         picks = run_sweep(sweep, layout, asked, self.rows, len(layout.rows), self.as_of, pool).picks[0]
         return np.asarray(picks[picks >= 0], np.int64)
 
-    def _retractions(self) -> npt.NDArray[np.bool_]:
-        frame = self.rows.frame
-        return frame[RETRACTION].to_numpy() if RETRACTION in frame.columns else np.zeros(frame.height, np.bool_)
+    def _others(self, notice: Duration | None, pool: Pool) -> tuple[Reasons, Places]:
+        """The reasons of all rows that are not current, and the rows that took their part."""
+        if notice not in self._reasons:
+            state = self._state(notice, pool)
+            reasons, by = state.uncounted.copy(), np.full(len(state.uncounted), -1, np.int64)
+            frame = self.rows.frame
+            gone = frame[RETRACTION].to_numpy() if RETRACTION in frame.columns else np.zeros(frame.height, np.bool_)
+            _say_what_replaced(reasons, by, state, gone)
+            self._reasons[notice] = reasons, by
+        return self._reasons[notice]
 
     def revisions(self) -> tuple[pl.Series, pl.Series]:
-        """Per row its number among the revisions of its key, 1 for the first to arrive, and how many there are."""
+        """Per row its number among the revisions of its key, 1 for the first to arrive, and how many there are.
+
+        A retraction that names no issue of a forecast is of no one key, and has none.
+        """
+        height = self.rows.frame.height
         with Pool(1) as pool:
-            codes_of = np.zeros(self.rows.frame.height, np.int32)
-            layout = lay_out(self.observations, self.rows.frame, codes_of, 1, _EVER, pool)
-        numbered = _by_key(layout).with_columns(
-            revision=pl.int_range(1, pl.len() + 1).over("subject", "issue"),
-            revisions=pl.len().over("subject", "issue"),
-        )
-        found = numbered.sort("row")
-        names_key = pl.col("issue") >= 0
-        chosen = found.select(pl.when(names_key).then(name).cast(pl.Int64) for name in ("revision", "revisions"))
-        return chosen["revision"], chosen["revisions"]
+            layout = lay_out(self.observations, self.rows.frame, np.zeros(height, np.int32), 1, _EVER, pool)
+        key = _keys(layout)
+        order = np.argsort(key, kind="stable")
+        counts = np.bincount(key[key >= 0])
+        starts = np.cumsum(counts) - counts
+        number, total = np.zeros(height, np.int64), np.zeros(height, np.int64)
+        named = order[key[order] >= 0]
+        number[layout.rows[named]] = np.arange(1, len(named) + 1) - starts[key[named]]
+        total[layout.rows[named]] = counts[key[named]]
+        unnamed = pl.Series(total == 0)
+        return pl.Series(number).set(unnamed, None), pl.Series(total).set(unnamed, None)
 
 
-def _by_key(layout: Layout) -> pl.DataFrame:
-    """Rows that count, in order of arrival, with what they are revisions of; `issue` -1 names all issues of an event."""
-    return pl.DataFrame(
-        {
-            "row": layout.rows.astype(np.int64),
-            "subject": layout.subject,
-            "issue": layout.issue_key if layout.forecast else np.zeros(len(layout.rows), np.int32),
-        }
-    ).with_row_index("order")
+def _notice(feature: Feature) -> Duration | None:
+    return feature.min_notice if isinstance(feature, Forecast) else None
 
 
-def _say_what_replaced(
-    found: Reasons, by: Places, layout: Layout, current: Places, retractions: npt.NDArray[np.bool_]
-) -> None:
+def _keys(layout: Layout) -> npt.NDArray[np.int32]:
+    """What each row is a revision of, in order of arrival; -1 for a retraction of all issues of an event."""
+    return layout.issue_key if layout.forecast else layout.subject
+
+
+def _say_what_replaced(reasons: Reasons, by: Places, state: _State, retractions: Flags) -> None:
     """Give the rows that count and are not current their reasons, and the rows that took their part (R2, R3)."""
-    keys = _by_key(layout).with_columns(
-        gone=pl.Series(retractions[layout.rows]), last=pl.col("row").last().over("subject", "issue")
-    )
+    layout, rows = state.layout, state.layout.rows.astype(np.int64)
+    order = np.arange(len(rows))
+    key, subject, gone = _keys(layout), layout.subject, retractions[rows]
+    last = _last_of(key, order)[key]  # of -1, which names no key, something: it is not looked at
     # A retraction that names no issue withdraws all those of its event that came before it.
-    withdraws = pl.col("issue") < 0
-    keys = keys.with_columns(
-        withdrawn=pl.col("order").filter(withdraws).max().over("subject"),
-        withdrew=pl.col("row").filter(withdraws).last().over("subject"),
-    ).filter(~pl.col("row").is_in(current))
-    shown = pl.DataFrame({"row": current}).join(_by_key(layout).select("row", "subject"), on="row", how="left")
-    keys = keys.join(shown.select("subject", pl.col("row").alias("newer")).unique("subject"), on="subject", how="left")
-    is_last = pl.col("row") == pl.col("last")
-    last_gone = pl.Series("last_gone", retractions[keys["last"].to_numpy()])
-    stale = pl.col("withdrawn").is_not_null() & (pl.col("order") < pl.col("withdrawn"))
-    told = keys.with_columns(last_gone).select(
-        "row",
-        reason=pl.when(withdraws | (pl.col("gone") & is_last))
-        .then(CODE_OF["retraction"])
-        .when(~is_last & pl.col("last_gone"))
-        .then(CODE_OF["retracted"])
-        .when(~is_last)
-        .then(CODE_OF["superseded"])
-        .when(stale)
-        .then(CODE_OF["retracted"])
-        .otherwise(CODE_OF["older_issue"]),
-        by=pl.when(withdraws | (pl.col("gone") & is_last))
-        .then(-1)
-        .when(~is_last)
-        .then("last")
-        .when(stale)
-        .then("withdrew")
-        .otherwise("newer"),
-    )
-    rows = told["row"].to_numpy()
-    found[rows] = told["reason"].to_numpy()
-    by[rows] = told["by"].to_numpy()
+    withdrawn = _last_of(subject[key < 0], order[key < 0], len(rows))[subject]
+    is_current = np.isin(rows, state.current)
+    shown = _last_of(subject[is_current], order[is_current], len(rows))[subject]
+    is_last = last == order
+    told = [
+        (key < 0, "retraction", None),
+        (is_last & gone, "retraction", None),
+        (~is_last & gone[last], "retracted", last),
+        (~is_last, "superseded", last),
+        (withdrawn > order, "retracted", withdrawn),
+        (order >= 0, "older_issue", shown),
+    ]
+    left = ~is_current
+    for holds, reason, other in told:
+        chosen = np.flatnonzero(left & holds)
+        reasons[rows[chosen]] = CODE_OF[reason]
+        if other is not None:
+            by[rows[chosen]] = rows[other[chosen]]
+        left[chosen] = False
+
+
+def _last_of(group: npt.NDArray[np.int32], order: Places, size: int | None = None) -> Places:
+    """By group the last place that belongs to it, -1 for none."""
+    found = np.full(size or len(group) or 1, -1, np.int64)
+    found[group] = order  # of several the last stays
+    return found

@@ -20,6 +20,7 @@ import polars as pl
 from alignment.durations import instant_us
 from alignment.explain_text import as_html, as_text, notebook_html
 from alignment.explain_words import sentence
+from alignment.layout import numbers
 
 REASONS: dict[str, str] = {
     "not_arrived": "had not arrived by t",
@@ -40,7 +41,7 @@ REASONS: dict[str, str] = {
 
 UNUSED_ROWS = 3
 """Unused rows shown of each reason, unless another number is asked for: those nearest to what was used."""
-USED_ROWS = 100
+USED_ROWS = 50
 """Used rows shown, the newest, unless another number is asked for."""
 _CODES = tuple(REASONS)
 USED = 0
@@ -128,9 +129,7 @@ class FeatureExplanation:
     @property
     def used(self) -> pl.DataFrame:
         """The rows that made the value, by event."""
-        return self.rows[np.flatnonzero(self.codes == USED)].sort(
-            "event_time", "arrival_time", "log_sequence", "row", maintain_order=True
-        )
+        return self.rows[self._used()]
 
     @property
     def unused(self) -> pl.DataFrame:
@@ -147,8 +146,8 @@ class FeatureExplanation:
 
     def to_dict(self, *, used: int | None = USED_ROWS, unused: int | None = UNUSED_ROWS) -> dict[str, Any]:
         """The explanation of this feature as plain data; see `Explanation.to_dict`."""
-        rows = self.used
-        shown = rows if used is None else rows.tail(used)
+        places = self._used()
+        shown = self.rows[places if used is None else places[max(0, len(places) - used) :]]
         return {
             "feature": self.feature,
             "view": self.view,
@@ -162,7 +161,7 @@ class FeatureExplanation:
             "event_from": plain(self.event_from),
             "event_until": plain(self.event_until),
             "used": [self._row(row) for row in shown.iter_rows(named=True)],
-            "used_count": rows.height,
+            "used_count": len(places),
             "unused": self._shown_unused(unused) + self.quarantined[:unused],
             "unused_counts": self.unused_counts,
             "naive": self._naive(used),
@@ -193,18 +192,27 @@ class FeatureExplanation:
                 found.append(told | {"text": sentence(self, row, taken)})
         return found
 
+    def _used(self) -> npt.NDArray[np.int64]:
+        """Places of the used rows, by event."""
+        places = np.flatnonzero(self.codes == USED)
+        arrivals, sequences = (self._numbers(name)[places] for name in ("arrival_time", "log_sequence"))
+        return places[np.lexsort((places, sequences, arrivals, self._numbers("event_time")[places]))]
+
+    def _numbers(self, column: str) -> npt.NDArray[np.int64]:
+        """A column as numbers; null is 0."""
+        return numbers(self.rows[column].to_physical())
+
     def _unused(self, places: npt.NDArray[np.int64], most: int | None = None) -> pl.DataFrame:
         """The rows at `places`, nearest to what the feature looks at first, newest first among equals; at most so many."""
-        known = self.rows["event_time"].gather(places).to_physical()
-        unknown, events = known.is_null().to_numpy(), known.fill_null(0).to_numpy()
-        until = instant_us(self.event_until, "event_until")
+        events, until = self._numbers("event_time")[places], instant_us(self.event_until, "event_until")
         distance = np.maximum(events - until, 0)
         if self.event_from is not None:
             distance = np.maximum(distance, instant_us(self.event_from, "event_from") - events)
-        distance = np.where(unknown, _NO_DISTANCE, distance)
-        arrivals = self.rows["arrival_time"].gather(places).to_physical().to_numpy()
-        order = np.lexsort((-arrivals, -events, distance))
-        places = places[order if most is None else order[:most]]
+        if self.rows["event_time"].null_count():  # a retraction that names its id alone
+            distance[self.rows["event_time"].gather(places).is_null().to_numpy()] = _NO_DISTANCE
+        arrivals = self._numbers("arrival_time")[places]
+        near = np.arange(len(places)) if most is None else _least(most, distance, -events, -arrivals)
+        places = places[near[np.lexsort((-arrivals[near], -events[near], distance[near]))][:most]]
         by = pl.Series("@by", self.by[places])
         by = by.set(by < 0, None)
         return self.rows[places].with_columns(
@@ -289,6 +297,21 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"Explanation({len(self.features)} features, entity={dict(self.entity)}, t={self.t.isoformat()})"
+
+
+def _least(most: int, *keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where the `most` least are, by the keys in turn, and perhaps a few that equal the last of them."""
+    found = np.arange(len(keys[0]))
+    sure: list[npt.NDArray[np.int64]] = []
+    for key in keys:
+        wanted = most - sum(map(len, sure))
+        if wanted >= len(found) or wanted <= 0:
+            break
+        values = key[found]
+        edge = np.partition(values, wanted - 1)[wanted - 1]
+        sure.append(found[values < edge])
+        found = found[values == edge]
+    return np.concatenate([*sure, found])
 
 
 def plain(value: Any) -> Any:
