@@ -37,6 +37,7 @@ from serving import (
     cli_quickstart,
     cli_serve,
     cli_status,
+    cli_ui,
     cli_upkeep,
     cli_world,
 )
@@ -77,6 +78,7 @@ app.command("label-maturity")(cli_maturity.label_maturity)
 app.command("lineage")(cli_lineage.lineage)
 app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)
+app.command("ui")(cli_ui.ui)
 app.add_typer(cli_world.app, name="world")
 app.command("quickstart")(cli_quickstart.quickstart)
 
