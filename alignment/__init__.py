@@ -54,10 +54,14 @@ from alignment.snapshot import snapshot
 from alignment.spine import PREDICTION_TIME, make_spine
 from alignment.splits import Split, split_at, time_splits
 from alignment.views import FeatureView
+from alignment.whatif_delay import SHIFTS, DelayCost, delay_cost
+from alignment.whatif_outage import OutageCost, outage_cost
 
 __all__ = [
     "PREDICTION_TIME",
+    "SHIFTS",
     "Dataset",
+    "DelayCost",
     "Rebuilt",
     "build_dataset",
     "rebuild",
@@ -74,12 +78,14 @@ __all__ = [
     "ObservationSource",
     "Observations",
     "Outage",
+    "OutageCost",
     "PublishSchedule",
     "ShiftedDelay",
     "Split",
     "Variant",
     "arrival_age",
     "constant",
+    "delay_cost",
     "draw_outages",
     "event_age",
     "find_outages",
@@ -92,6 +98,7 @@ __all__ = [
     "latest",
     "leak_report",
     "make_spine",
+    "outage_cost",
     "point_in_time_join",
     "replay",
     "replay_batches",

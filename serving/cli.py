@@ -39,6 +39,7 @@ from serving import (
     cli_status,
     cli_ui,
     cli_upkeep,
+    cli_whatif,
     cli_world,
 )
 from serving.errors import ListeningError, MissingExtraError, NoLogsError, ServingError
@@ -74,6 +75,7 @@ app.command("status")(cli_status.status)
 app.command("backfill")(cli_backfill.backfill)
 app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
+app.add_typer(cli_whatif.app, name="whatif")
 app.command("label-maturity")(cli_maturity.label_maturity)
 app.command("lineage")(cli_lineage.lineage)
 app.command("resolve")(cli_lineage.resolve)
