@@ -323,18 +323,14 @@ def _key(rows: Observations) -> list[str]:
 
 def _modelled(rows: Observations, frame: pl.DataFrame, rule: DelayRule) -> pl.Series:
     """Arrivals by the rule: of each key's first revision; the others keep their distance to it."""
-    first = frame.select(pl.struct(_key(rows)).is_first_distinct()).to_series()
-    withdraws = frame[ISSUE].is_null() if rows.kind == "forecast" else None
-    if withdraws is not None:
-        first &= ~withdraws
-    asked = frame.filter(first)
+    withdraws = frame[ISSUE].is_null() if rows.kind == "forecast" else frame[EVENT].is_null()
+    tells = frame.filter(~withdraws & frame[EVENT].is_not_null())  # of a retraction that names less no rule can tell
+    asked = tells.filter(pl.struct(_key(rows)).is_first_distinct())
     told = rule.arrival_times(_asked(rows, asked)).to_physical()
     shift = pl.DataFrame({_ROW: asked[_ROW], _SHIFT: told - asked[ARRIVAL]})
     moving = frame.join(shift, on=_ROW, how="left", maintain_order="left")
     moving = moving.with_columns(pl.col(_SHIFT).forward_fill().over(_key(rows)))
-    if (
-        withdraws is not None
-    ):  # what withdraws all issues of an event comes as long after the last row before it as it did
+    if rows.kind == "forecast":  # what withdraws all issues of an event moves as the last row before it does
         of_event = pl.col(_SHIFT).forward_fill().over([*rows.entities, EVENT])
         moving = moving.with_columns(pl.when(pl.col(ISSUE).is_null()).then(of_event).otherwise(_SHIFT).alias(_SHIFT))
     arrival = moving[ARRIVAL] + moving[_SHIFT].fill_null(0)

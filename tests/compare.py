@@ -49,10 +49,11 @@ def check(
     as_of: Any = None,
     positions: dict[str, int] | None = None,
     status: bool = True,
+    move: Any = None,
 ) -> None:
     """Assert that a join gives the spine back and answers each row as the oracle does."""
     assert joined.select(spine.columns).equals(spine)
-    expected = answers(spine, sources, as_of=as_of, positions=positions)
+    expected = answers(spine, sources, as_of=as_of, positions=positions, move=move)
     assert [
         name for name in joined.columns[spine.width :] if not name.endswith("__status") and name != "provisional"
     ] == list(expected)

@@ -6,7 +6,7 @@ the public feature objects only the declared fields are read, durations from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -203,13 +203,17 @@ def answers(
     as_of: Any = None,
     positions: dict[str, int] | None = None,
     prediction_time: str = "prediction_time",
+    move: Callable[[list[oracle.Row], Source], list[oracle.Row]] | None = None,
 ) -> dict[str, list[oracle.Answer]]:
-    """What a join should give: for every feature column, one answer per spine row (R21: one by one, in order)."""
+    """What a join should give: for every feature column, one answer per spine row (R21: one by one, in order).
+
+    `move` gives the rows of a source other arrivals (R23).
+    """
     found: dict[str, list[oracle.Answer]] = {}
     instants = [number // 1000 for number in spine[prediction_time].dt.cast_time_unit("ns").to_physical().to_list()]
     keys = spine.to_dicts()
     for source in sources:
-        rows = rows_of(source)
+        rows = rows_of(source) if move is None else move(rows_of(source), source)
         for feature in flat(source.features):
             spec = spec_of(feature, source)
             column = found.setdefault(spec.name, [])
