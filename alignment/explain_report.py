@@ -43,6 +43,8 @@ UNUSED_ROWS = 3
 """Unused rows shown of each reason, unless another number is asked for: those nearest to what was used."""
 USED_ROWS = 50
 """Used rows shown, the newest, unless another number is asked for."""
+TEXT_ROWS = 12
+"""Used rows that `str()` shows."""
 _CODES = tuple(REASONS)
 USED = 0
 CODE_OF = {reason: number for number, reason in enumerate(_CODES, start=1)}
@@ -285,15 +287,22 @@ class Explanation:
             "features": [one.to_dict(used=used, unused=unused) for one in self.features],
         }
 
-    def to_html(self) -> str:
-        """A page of its own: no scripts, nothing loaded from elsewhere, light or dark as the reader prefers."""
-        return as_html(self.to_dict())
+    def to_text(self, *, used: int | None = USED_ROWS, unused: int | None = UNUSED_ROWS) -> str:
+        """The explanation as plain tables; see `to_dict` for the arguments."""
+        return as_text(self.to_dict(used=used, unused=unused))
+
+    def to_html(self, *, used: int | None = USED_ROWS, unused: int | None = UNUSED_ROWS) -> str:
+        """A page of its own: no scripts, nothing loaded from elsewhere, light or dark as the reader prefers.
+
+        See `to_dict` for the arguments.
+        """
+        return as_html(self.to_dict(used=used, unused=unused))
 
     def _repr_html_(self) -> str:
         return notebook_html(self.to_dict())
 
     def __str__(self) -> str:
-        return as_text(self.to_dict())
+        return self.to_text(used=TEXT_ROWS)
 
     def __repr__(self) -> str:
         return f"Explanation({len(self.features)} features, entity={dict(self.entity)}, t={self.t.isoformat()})"

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from alignment.views import FeatureView
 
 _TOLD = ("published_time", "received_time")
 _PLACE = "@place"
-_INSTANT = pl.Datetime("us", "UTC")
+_US = pl.Datetime("us", "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +204,12 @@ def _shown(held: Observations, frame: pl.DataFrame, stored: pl.DataFrame, places
 
     def instant(column: str) -> pl.Expr:
         given = stored[column] if column in stored.columns else None
-        return pl.lit(None, _INSTANT) if given is None else pl.lit(given.cast(_INSTANT))
+        return pl.lit(None, _US) if given is None else pl.lit(given.cast(_US))
 
     def told(name: str) -> pl.Expr:
         kind = frame.schema.get(name)
         if not isinstance(kind, pl.Datetime):
-            return pl.lit(None, _INSTANT)
+            return pl.lit(None, _US)
         return pl.lit(frame[name].dt.cast_time_unit("us").dt.convert_time_zone("UTC"))
 
     numbered = held.log_sequence in frame.columns
@@ -220,7 +220,7 @@ def _shown(held: Observations, frame: pl.DataFrame, stored: pl.DataFrame, places
         published_time=told("published_time"),
         received_time=told("received_time"),
         arrival_time=instant(ARRIVAL),
-        given_arrival_time=told(GIVEN),
+        given_arrival_time=pl.when(told(GIVEN) != instant(ARRIVAL)).then(told(GIVEN)),
         arrival_kind=pl.lit(stored[ARRIVAL_KIND]) if ARRIVAL_KIND in stored.columns else pl.lit(None, pl.String),
         is_retraction=pl.lit(stored[RETRACTION]) if RETRACTION in stored.columns else pl.lit(value=False),
     )
@@ -254,7 +254,7 @@ def quarantined_rows(
         payload = _payload(row)
         told = dict.fromkeys(names) | {"provider": provider, "row": row["log_sequence"]}
         told |= {"log_sequence": row["log_sequence"], "received_time": row["received_time"].isoformat()}
-        told |= {name: payload.get(name) for name in ("event_time", "issue_time") if isinstance(payload.get(name), str)}
+        told |= {name: _instant(payload.get(name)) for name in ("event_time", "issue_time")}
         told |= {"reason": "quarantined", "by": None}
         found.append(told | {"text": f"set aside when it was received: {row['reason']}"})
     return found
@@ -265,6 +265,15 @@ def _payload(row: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     found = json.loads(row["payload"])
     return found if isinstance(found, dict) else {}
+
+
+def _instant(text: Any) -> str | None:
+    """An instant of a payload in UTC; None if it is none that has a zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return None if found.tzinfo is None else found.astimezone(UTC).isoformat()
 
 
 def up_to(held: EntityRows) -> npt.NDArray[np.int64]:

@@ -15,7 +15,6 @@ NOTEBOOK_FEATURES = 12
 NOTEBOOK_ROWS = 12
 """Used rows of a feature that a notebook shows."""
 
-_TEXT_ROWS = 12
 _TITLES = {
     "row": "row",
     "event_time": "event",
@@ -40,8 +39,8 @@ def as_text(found: Mapping[str, Any]) -> str:
 
 
 def _feature_text(one: Mapping[str, Any]) -> list[str]:
-    lines = [f"{one['feature']} = {value_text(one['value'])} ({one['status']})", f"  {_looks_at(one)}"]
-    shown = one["used"][-_TEXT_ROWS:]
+    lines = [f"{one['feature']} = {_value(one)} ({one['status']})", f"  {_looks_at(one)}"]
+    shown = one["used"]
     lines.append(f"  used: {_count(one['used_count'])}{_only(shown, one['used_count'])}")
     lines += _rows_text(shown)
     lines.append(f"  not used: {_counts(one['unused_counts'])}")
@@ -89,7 +88,7 @@ _EXPLAINED = (
 
 def _feature_html(one: Mapping[str, Any], most: int | None) -> str:
     used = one["used"] if most is None else one["used"][-most:]
-    value = f'<span style="border-bottom:.15em solid {BLUE}">{escape(value_text(one["value"]))}</span>'
+    value = f'<span style="border-bottom:.15em solid {BLUE}">{escape(_value(one))}</span>'
     status = f'<span style="font-weight:400;opacity:.8">({escape(one["status"])})</span>'
     parts = [
         f'<h2 style="{H2}">{escape(one["feature"])} = {value} {status}</h2>',
@@ -146,6 +145,14 @@ def value_text(value: Any) -> str:
     return repr(value)
 
 
+def _value(one: Mapping[str, Any], value: Any = ...) -> str:
+    """A feature's value, or another of its kind, as text; ages as people say them."""
+    value = one["value"] if value is ... else value
+    if one["type"].startswith("Duration") and value is not None:
+        return span_text(timedelta(seconds=value))
+    return value_text(value)
+
+
 def _asked(found: Mapping[str, Any]) -> str:
     entity = ", ".join(f"{name}={value_text(value)}" for name, value in found["entity"].items()) or "the one series"
     parts = [f"{entity} at {_moment(found['t'])}"]
@@ -166,7 +173,7 @@ def _naive(one: Mapping[str, Any]) -> str:
     naive = one["naive"]
     if not naive["differs"]:
         return "naive: a join on event time would have given the same"
-    given = f"naive: a join on event time would have given {value_text(naive['value'])} ({naive['status']})"
+    given = f"naive: a join on event time would have given {_value(one, naive['value'])} ({naive['status']})"
     if not naive["rows"]:
         return f"{given}, from no row"
     last = naive["rows"][-1]
