@@ -28,6 +28,7 @@ from serving import (
     cli_audit,
     cli_backfill,
     cli_dataset,
+    cli_explain,
     cli_ingest,
     cli_leakage,
     cli_lineage,
@@ -77,6 +78,7 @@ app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
 app.add_typer(cli_whatif.app, name="whatif")
 app.command("label-maturity")(cli_maturity.label_maturity)
+app.command("explain")(cli_explain.explain)
 app.command("lineage")(cli_lineage.lineage)
 app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)
