@@ -266,7 +266,7 @@ def _outage_verdict(report: Row) -> str:
         return f"The service does not choose the better variant everywhere: {said}."
     if any(row["clear"] for row in report["winners"]):
         return "Where one variant is clearly better, the service chooses it."
-    return "Nowhere is one variant better beyond what days drawn anew give."
+    return "Nowhere is one variant clearly better."
 
 
 def _of_outages(report: Row) -> list[str]:

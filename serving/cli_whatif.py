@@ -94,9 +94,7 @@ def outage(
     service: Annotated[
         str | None, typer.Option(help="Whose variants to compare; needed if the file declares several.")
     ] = None,
-    outage: Annotated[
-        list[str] | None, typer.Option(help=outage_options.HELP)
-    ] = None,
+    outage: Annotated[list[str] | None, typer.Option(help=outage_options.HELP)] = None,
     model: ModelOption = None,
     train_rows: Annotated[
         str, typer.Option(help="Train a variant on all rows, or on those at which it would have been chosen.")
