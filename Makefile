@@ -17,7 +17,7 @@ WHEEL  ?=
 SITE   := build/site
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint format types docs wheel bench soak clean
+.PHONY: help setup quickstart test lint format types docs notebooks wheel bench soak clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -55,6 +55,9 @@ types: $(STAMP)  ## Check types (mypy strict).
 
 docs: $(STAMP)  ## Build the documentation into build/docs; a broken link is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+
+notebooks: $(STAMP)  ## Run the notebooks and store what they show; `make test` compares. The fifth needs the real data (ASKNOWN_SHARED).
+	$(BIN)/python tests/notebook_runs.py
 
 wheel: $(STAMP)  ## Build the wheel and the source archive into dist.
 	rm -rf dist
