@@ -10,28 +10,29 @@ import urllib.request
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import polars as pl
 import typer
 
 from ingestion import create_log
 from ingestion.sources.simulated import FEEDS, SimulatedWorld
+from ingestion.sources.world_declarations import declarations
 from ingestion.sources.world_feeds import (
     PORT,
     PROVIDERS,
     SPEED,
     TOPIC,
     LiveWorld,
-    Outage,
     WorldServer,
     WorldTime,
-    declarations,
-    length_of,
     publisher,
 )
+from ingestion.sources.world_outages import FeedOutage
 from serving import render
 from serving.cli_log import Json, instant
 from serving.errors import MissingExtraError, OptionError
+from serving.outage_options import FORM, parse_outage
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -66,7 +67,7 @@ def serve(
     outage: Annotated[
         list[str] | None,
         typer.Option(
-            help="PROVIDER:START:LENGTH, counted from now: meter:2m:90s. Repeatable.", metavar="PROVIDER:START:LENGTH"
+            help=f"{FORM}; FROM may be counted from now: meter,2m,90s. Repeatable.", metavar="PROVIDER,FROM,TO"
         ),
     ] = None,
 ) -> None:
@@ -105,25 +106,23 @@ def _wait(stop: threading.Event) -> None:
             signal.signal(number, handler)
 
 
-def _outages(given: list[str]) -> dict[str, list[Outage]]:
-    """Outages by provider, counted from now."""
+def _outages(given: list[str]) -> dict[str, list[FeedOutage]]:
+    """Outages by provider.
+
+    Raises:
+        OptionError: If one names no provider or no site.
+    """
     now = datetime.now(UTC)
-    found: dict[str, list[Outage]] = {}
+    found: dict[str, list[FeedOutage]] = {}
     for text in given:
-        name, _, times = text.partition(":")
-        start, _, length = times.partition(":")
-        if name not in PROVIDERS:
-            raise OptionError(f"--outage {text!r} names no provider", f"there are {', '.join(PROVIDERS)}: meter:2m:90s")
-        begin = now + _duration(start, text)
-        found.setdefault(name, []).append(Outage(begin, begin + _duration(length, text)))
+        outage = parse_outage(text, now=now)
+        if outage.provider not in PROVIDERS:
+            raise OptionError(f"--outage {text!r} names no provider", f"there are {', '.join(PROVIDERS)}: meter,2m,90s")
+        try:
+            found.setdefault(outage.provider, []).append(FeedOutage.of(outage))
+        except ValueError as error:
+            raise OptionError(f"--outage {text!r}: {error}", "e.g. --outage meter,2m,90s,entity=dune") from error
     return found
-
-
-def _duration(text: str, option: str) -> timedelta:
-    try:
-        return length_of(text)
-    except ValueError as error:
-        raise OptionError(f"--outage {option!r}: {text!r} is not a duration", "write --outage meter:2m:90s") from error
 
 
 @app.command()
@@ -176,17 +175,39 @@ def write(
 def outage(
     provider: Annotated[str, typer.Argument(help="One of the served providers.")],
     seconds: Annotated[float | None, typer.Option(help="For how long; until --end by default.", min=0.0)] = None,
-    end: Annotated[bool, typer.Option("--end", help="End its outage.")] = False,
+    lost: Annotated[bool, typer.Option("--lost", help="What would be published in it never is.")] = False,
+    slow: Annotated[
+        float | None, typer.Option(help="It answers, and everything takes so many times as long.", min=1.0)
+    ] = None,
+    entity: Annotated[
+        list[str] | None, typer.Option(help="It answers, and this site's rows are held up. Repeatable.")
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="End its outages.")] = False,
     port: Port = PORT,
     as_json: Json = False,
 ) -> None:
     """Let a served provider fail, or answer again."""
-    query = "" if seconds is None or end else f"?seconds={seconds:g}"
-    status = _ask("DELETE" if end else "POST", f"http://127.0.0.1:{port}/outage/{provider}{query}")
+    asked = {"seconds": seconds, "lost": int(lost) or None, "slow": slow, "site": ",".join(entity or ()) or None}
+    if end and any(value is not None for value in asked.values()):
+        raise OptionError("--end goes alone", f"asknown world outage {provider} --end")
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    status = _ask("DELETE" if end else "POST", f"http://127.0.0.1:{port}/outage/{provider}?{query}")
     if as_json:
         render.as_json(status)
         return
-    render.table([{"provider": name, "down": told["down"]} for name, told in status["providers"].items()])
+    render.table(
+        [
+            {"provider": name, "down": told["down"], "outages": "; ".join(map(_said, told["outages"])) or None}
+            for name, told in status["providers"].items()
+        ]
+    )
+
+
+def _said(outage: dict[str, Any]) -> str:
+    """An outage of a served provider in a few words."""
+    words = [f"until {outage['end'] or 'it is ended'}", *(["lost"] if outage.get("lost") else [])]
+    words += [f"{outage['slow']:g} times as slow"] if "slow" in outage else []
+    return ", ".join([*words, *([" and ".join(outage["sites"])] if "sites" in outage else [])])
 
 
 def _ask(method: str, url: str) -> Any:

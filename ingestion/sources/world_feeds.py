@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -24,9 +24,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import polars as pl
 
-from ingestion.errors import DefinitionError
-from ingestion.instants import Clock, duration_us, from_us, system_clock, to_us
-from ingestion.sources.simulated import FEEDS, SITES, STEP, Feed, SimulatedWorld
+from ingestion.instants import Clock, from_us, system_clock, to_us
+from ingestion.sources.simulated import FEEDS, SITES, SimulatedWorld
+from ingestion.sources.world_outages import FeedOutage, FeedOutages
 
 if TYPE_CHECKING:
     from ingestion.sources.world_mqtt import CameraPublisher
@@ -38,7 +38,8 @@ HISTORY: Final = timedelta(days=2)
 PROVIDERS: Final = tuple(feed.provider for feed in FEEDS)
 _WARM_UP: Final = timedelta(days=2)
 """After so long the clouds have forgotten how the world began, to the last bit."""
-_PAGE: Final = 200
+PAGE: Final = 200
+TOPIC: Final = "world/sky_camera"
 _DAY: Final = timedelta(days=1)
 
 
@@ -77,6 +78,7 @@ class LiveWorld:
         time: How simulated time runs.
         seed: Which world.
         sites: Its sites.
+        outages: What keeps providers from publishing, or from answering.
 
     Example:
         >>> anchor = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -91,6 +93,7 @@ class LiveWorld:
     time: WorldTime
     seed: int = 5
     sites: tuple[str, ...] = SITES
+    outages: FeedOutages = field(default_factory=FeedOutages)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _frames: dict[tuple[str, datetime], pl.DataFrame] = field(default_factory=dict, repr=False)
 
@@ -104,7 +107,7 @@ class LiveWorld:
         Returns:
             `site`, `event_time`, `published_time`, the provider's values, `is_retraction`; in order of publication.
         """
-        return self._rows(provider, now).filter(pl.col("published_time") <= now)
+        return self.outages.published(provider, self._rows(provider, now)).filter(pl.col("published_time") <= now)
 
     def current(self, provider: str, now: datetime, *, since: datetime | None = None) -> pl.DataFrame:
         """The last revision of every event, as published by an instant; perhaps only what was published from `since` on."""
@@ -187,7 +190,7 @@ def _images(world: LiveWorld, now: datetime, query: dict[str, str]) -> Answer:
     """The sky camera: a bare JSON list in pages with numbers."""
     rows = world.current("sky_camera", now, since=_instant(query.get("since"), world.oldest(now)))
     page = max(1, int(query.get("page", 1)))
-    return _json([image(row) for row in rows[(page - 1) * _PAGE : page * _PAGE].iter_rows(named=True)])
+    return _json([image(row) for row in rows[(page - 1) * PAGE : page * PAGE].iter_rows(named=True)])
 
 
 def image(row: dict[str, Any]) -> dict[str, Any]:
@@ -208,8 +211,8 @@ def _readings(world: LiveWorld, now: datetime, query: dict[str, str]) -> Answer:
     offset = int(query.get("offset", 0))
     rows = world.current("pyranometer", min(until, now), since=since)
     following = None
-    if offset + _PAGE < rows.height:
-        asked = {"since": _text(since), "until": _text(until), "offset": offset + _PAGE}
+    if offset + PAGE < rows.height:
+        asked = {"since": _text(since), "until": _text(until), "offset": offset + PAGE}
         following = f"/pyranometer/readings?{urlencode(asked, quote_via=quote)}"
     data = [
         {
@@ -218,7 +221,7 @@ def _readings(world: LiveWorld, now: datetime, query: dict[str, str]) -> Answer:
             "ghi": row["irradiance"],
             "status": "withdrawn" if row["is_retraction"] else "ok",
         }
-        for row in rows[offset : offset + _PAGE].iter_rows(named=True)
+        for row in rows[offset : offset + PAGE].iter_rows(named=True)
     ]
     return _json({"data": data, "paging": {"count": rows.height, "next": following}})
 
@@ -282,30 +285,18 @@ _SHAPES: Final[dict[str, Callable[[LiveWorld, datetime, dict[str, str]], Answer]
 # ---- the server ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time during which a provider answers nothing but 503; `end` is null while nobody knows."""
-
-    start: datetime
-    end: datetime | None = None
-
-    def covers(self, now: datetime) -> bool:
-        """Whether it goes on."""
-        return self.start <= now and (self.end is None or now < self.end)
-
-
 class WorldServer:
     """The feeds of a world on a port of the loopback, from `with` on until it ends.
 
     Besides the feeds (`PATHS`): `GET /world` tells what there is; `GET /truth/{provider}` what had been published, for whoever
-    wants to compare; `POST /outage/{provider}` begins an outage (`?seconds=90` also ends it), `DELETE /outage/{provider}`
-    ends it; `POST /freeze` serves nothing new until `DELETE /freeze`.
+    wants to compare; `POST /outage/{provider}` begins an outage (`?seconds=90` also ends it; `lost=1`, `slow=3`, `site=dune`), `DELETE
+    /outage/{provider}` ends it; `POST /freeze` serves nothing new until `DELETE /freeze`.
 
     Args:
         world: What is served.
         port: 0 takes a free one.
         clock: The wall clock.
-        outages: Known beforehand, by provider.
+        outages: Known beforehand, by provider; they are added to the world's.
     """
 
     def __init__(
@@ -314,14 +305,14 @@ class WorldServer:
         *,
         port: int = PORT,
         clock: Clock = system_clock,
-        outages: dict[str, list[Outage]] | None = None,
+        outages: Mapping[str, Sequence[FeedOutage]] | None = None,
     ) -> None:
         self.world = world
         self.clock = clock
         self.started = clock()
-        self._outages: dict[str, list[Outage]] = {name: list((outages or {}).get(name, ())) for name in PROVIDERS}
+        for name, planned in (outages or {}).items():
+            world.outages.add(name, planned)
         self._frozen: datetime | None = None
-        self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="world", daemon=True)
@@ -345,24 +336,27 @@ class WorldServer:
         return self._frozen or self.clock()
 
     def is_down(self, provider: str) -> bool:
-        """Whether an outage of a provider goes on."""
-        now = self.clock()
-        with self._lock:
-            return any(outage.covers(now) for outage in self._outages[provider])
+        """Whether a provider answers nothing."""
+        return any(outage.silences for outage in self.world.outages.going_on(provider, self.clock()))
 
-    def begin_outage(self, provider: str, length: timedelta | None = None) -> None:
-        """Let a provider fail from now on, for so long or until `end_outage`."""
+    def begin_outage(self, provider: str, length: timedelta | None = None, **more: Any) -> None:
+        """Let a provider fail from now on, for so long or until `end_outage`.
+
+        Args:
+            provider: Which.
+            length: How long; None until it is ended.
+            more: `lost`, `slow` and `sites`, as `FeedOutage` takes them.
+
+        Raises:
+            ValueError: If they mean nothing.
+        """
         now = self.clock()
-        with self._lock:
-            self._outages[provider].append(Outage(now, None if length is None else now + length))
+        outage = FeedOutage(start=now, end=None if length is None else now + length, **more)
+        self.world.outages.add(provider, [outage])
 
     def end_outage(self, provider: str) -> None:
         """Let a provider answer again."""
-        now = self.clock()
-        with self._lock:
-            self._outages[provider] = [
-                Outage(outage.start, now) if outage.covers(now) else outage for outage in self._outages[provider]
-            ]
+        self.world.outages.end(provider, self.clock())
 
     @property
     def frozen(self) -> bool:
@@ -387,7 +381,15 @@ class WorldServer:
             "anchor": _text(self.world.time.anchor),
             "seed": self.world.seed,
             "frozen": self.frozen,
-            "providers": {name: {"url": self.address + PATHS[name], "down": self.is_down(name)} for name in PROVIDERS},
+            "providers": {name: self._told(name) for name in PROVIDERS},
+        }
+
+    def _told(self, provider: str) -> dict[str, Any]:
+        outages = self.world.outages.going_on(provider, self.clock())
+        return {
+            "url": self.address + PATHS[provider],
+            "down": self.is_down(provider),
+            "outages": [outage.to_dict() for outage in outages],
         }
 
     def truth(self, provider: str) -> dict[str, Any]:
@@ -423,8 +425,7 @@ class WorldServer:
         if (method, first) == ("GET", "truth"):
             return _json(self.truth(name))
         if (method, first) == ("POST", "outage"):
-            seconds = query.get("seconds")
-            self.begin_outage(name, timedelta(seconds=float(seconds)) if seconds is not None else None)
+            self._begin_asked(name, query)
         elif (method, first) == ("DELETE", "outage"):
             self.end_outage(name)
         elif (method, first) == ("POST", "freeze"):
@@ -434,6 +435,16 @@ class WorldServer:
         else:
             return _json({"error": f"nothing at {path!r}"}, status=404)
         return _json(self.status())
+
+    def _begin_asked(self, provider: str, query: dict[str, str]) -> None:
+        seconds, slow, sites = query.get("seconds"), query.get("slow"), query.get("site")
+        self.begin_outage(
+            provider,
+            None if seconds is None else timedelta(seconds=float(seconds)),
+            lost=query.get("lost", "0") in ("1", "true"),
+            slow=None if slow is None else float(slow),
+            sites=None if sites is None else tuple(sites.split(",")),
+        )
 
 
 def _handler(server: WorldServer) -> type[BaseHTTPRequestHandler]:
@@ -482,132 +493,3 @@ def publisher(server: WorldServer, mqtt: str) -> CameraPublisher:
     from ingestion.sources.world_mqtt import CameraPublisher
 
     return CameraPublisher(server, mqtt)
-
-
-def length_of(text: str) -> timedelta:
-    """A duration such as `90s` or `2m`.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    try:
-        return timedelta(microseconds=duration_us(text, "duration"))
-    except DefinitionError as error:
-        raise ValueError(error.problem) from error
-
-
-# ---- declarations ----------------------------------------------------------------------------------------------------
-
-
-def declarations(address: str, speed: float, *, mqtt: str | None = None, root: str = "logs") -> dict[str, Any]:
-    """The providers of a served world, as a file of declarations has them.
-
-    Args:
-        address: Where it is served, e.g. `http://127.0.0.1:8765`.
-        speed: Its speed: schedules follow it.
-        mqtt: `HOST:PORT` of the broker that the sky camera publishes to; `None` if it is polled too.
-        root: Where the logs are to be.
-
-    Returns:
-        `root` and `providers`, ready for YAML.
-    """
-    time = WorldTime(anchor=datetime(2000, 1, 1, tzinfo=UTC), speed=speed)
-    return {"root": root, "providers": {feed.provider: _declared(feed, address, time, mqtt) for feed in FEEDS}}
-
-
-def _declared(feed: Feed, address: str, time: WorldTime, mqtt: str | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "description": f"simulated: {', '.join(feed.values)} of each site",
-        "entities": ["site"],
-        "contract": {"columns": {"site": {"dtype": "String", "categories": list(SITES)}, **_COLUMNS[feed.provider]}},
-    }
-    streamed = feed.provider == "sky_camera" and mqtt is not None
-    if streamed:
-        host, _, port = str(mqtt).partition(":")
-        fields["source"] = {
-            "kind": "mqtt",
-            "host": host,
-            "port": int(port or 1883),
-            "topic": f"{TOPIC}/#",
-            "layout": {"format": "json", **_LAYOUTS[feed.provider]},
-        }
-    else:
-        fields["source"] = {"kind": "http", "url": address + PATHS[feed.provider], **_asked(feed.provider, time)}
-        fields["source"]["pause"] = "15s"  # an outage on demand is short: it must not end minutes later
-        fields["schedule"] = {"every": _length(time.real(STEP / 2), least=1), "jitter": "0s"}
-    if feed.provider == "inverter":
-        # a little shorter than what is served, so that rounding never takes the oldest event for a retracted one
-        fields |= {"state": "whole", "window": _length(time.real(HISTORY - STEP), least=1)}
-    usual = timedelta(minutes=sum(feed.delay_minutes) / 2)
-    return fields | {
-        "cadence": _length(time.real(STEP), least=2),
-        "expected_delay": _length(time.real(usual), least=1),
-        "down_after": _length(time.real(timedelta(hours=1)), least=10),
-    }
-
-
-def _asked(provider: str, time: WorldTime) -> dict[str, Any]:
-    """How a feed is asked and laid out."""
-    since = {"start": _length(time.real(HISTORY), least=1), "params": {"since": "{since}"}}
-    formats = {"weather_mast": "csv", "meter": "ndjson"}
-    asked: dict[str, Any] = {"layout": {"format": formats.get(provider, "json"), **_LAYOUTS[provider]}}
-    if provider in ("sky_camera", "pyranometer", "meter"):
-        asked |= since
-    if provider == "pyranometer":
-        asked["paging"] = {"kind": "next_link", "path": "paging.next"}
-    if provider == "sky_camera":
-        asked["paging"] = {"kind": "page_number", "size": _PAGE, "stop": "short"}
-    return asked
-
-
-def _length(duration: timedelta, *, least: int) -> str:
-    """A duration as a declaration writes it, in whole milliseconds."""
-    milliseconds = max(1000 * least, round(duration / timedelta(milliseconds=1)))
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
-
-
-TOPIC: Final = "world/sky_camera"
-_LAYOUTS: Final[dict[str, dict[str, Any]]] = {
-    "sky_camera": {
-        "columns": {
-            "site": "camera",
-            "event_time": "taken_at",
-            "published_time": "sent_at",
-            "cloud_cover": "cloud_cover",
-            "sky_vector": "embedding",
-        },
-    },
-    "pyranometer": {
-        "records": "data",
-        "columns": {"site": "station", "event_time": "time", "irradiance": "ghi"},
-        "retraction": {"column": "status", "values": ["withdrawn"]},
-    },
-    "weather_mast": {
-        "separator": ";",
-        "decimal_comma": True,
-        "columns": {"site": "site", "event_time": "observed", "air_temp": "air_temp", "wind_speed": "wind_speed"},
-    },
-    "inverter": {
-        "records": "inverters",
-        "columns": {"site": "site", "event_time": "t", "dc_power_kw": "dc.kw"},
-        "times": {"event_time": {"format": "epoch_us"}},
-        "state_time": {"path": "meta.generated", "format": "epoch_us"},
-    },
-    "meter": {"columns": {"site": "site", "event_time": "event_time", "power_kw": "power_kw"}},
-}
-_COLUMNS: Final[dict[str, dict[str, dict[str, Any]]]] = {
-    "sky_camera": {
-        "cloud_cover": {"dtype": "Float64", "min": 0, "max": 1},
-        "sky_vector": {"dtype": "Array(Float32, 4)", "description": "mean brightness of the quarters of the picture"},
-    },
-    "pyranometer": {"irradiance": {"dtype": "Float64", "unit": "W/m2", "min": 0, "max": 2000}},
-    "weather_mast": {
-        "air_temp": {"dtype": "Float64", "unit": "degC", "min": -60, "max": 60},
-        "wind_speed": {"dtype": "Float64", "unit": "m/s", "min": 0, "max": 60},
-    },
-    "inverter": {"dc_power_kw": {"dtype": "Float64", "unit": "kW", "min": 0, "max": 2000}},
-    "meter": {"power_kw": {"dtype": "Float64", "unit": "kW", "min": 0, "max": 2000}},
-}

@@ -27,18 +27,9 @@ import alignment as al
 import ingestion
 from ingestion.instants import from_us, to_us
 from ingestion.providers import load_providers
-from ingestion.sources.world_feeds import (
-    PATHS,
-    PROVIDERS,
-    TOPIC,
-    LiveWorld,
-    Outage,
-    WorldServer,
-    WorldTime,
-    declarations,
-    image,
-    publisher,
-)
+from ingestion.sources.world_declarations import declarations
+from ingestion.sources.world_feeds import PATHS, PROVIDERS, TOPIC, LiveWorld, WorldServer, WorldTime, image, publisher
+from ingestion.sources.world_outages import FeedOutage
 
 ANCHOR = datetime(2026, 6, 1, 12, tzinfo=UTC)
 VALUES = {
@@ -106,7 +97,7 @@ def test_the_declared_window_is_not_longer_than_what_is_served() -> None:
 
 def test_an_outage_answers_503_and_ends(tmp_path: Path) -> None:
     clock = Hands(ANCHOR)
-    planned = {"meter": [Outage(ANCHOR + timedelta(minutes=1), ANCHOR + timedelta(minutes=2))]}
+    planned = {"meter": [FeedOutage(start=ANCHOR + timedelta(minutes=1), end=ANCHOR + timedelta(minutes=2))]}
     with WorldServer(live(), port=0, clock=clock, outages=planned) as server, httpx.Client() as client:
         url = server.address + PATHS["meter"]
         assert client.get(url).status_code == 200
