@@ -120,7 +120,7 @@ def outage(
             declared.views,
             chosen,
             label=label_of(declared),
-            outages=outage_options.parse_outages(outage),
+            outages=outage_options.parse_outages(outage, declared.views),
             model=model_of(model, views),
             train_rows=train_rows,  # type: ignore[arg-type]  # refused there if it is none
             test_from=None if test_from is None else instant(test_from, "--test-from"),
