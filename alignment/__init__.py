@@ -2,7 +2,10 @@
 
 from alignment.arrivals import transform_arrivals
 from alignment.dataset import Dataset, Rebuilt, build_dataset, rebuild
+from alignment.delay_fitting import compare_delays, fit_delay, fit_fixed_delay, fit_publish_schedule
+from alignment.delay_report import DelayReport, assess_delay
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule, ShiftedDelay
+from alignment.empirical_delay import EmpiricalDelay
 from alignment.errors import (
     AggregateOverflowError,
     AlignmentError,
@@ -10,6 +13,7 @@ from alignment.errors import (
     ColumnTypeError,
     DatasetError,
     DefinitionError,
+    DelayFitError,
     DuplicateColumnError,
     DurationError,
     EventAfterArrivalError,
@@ -49,6 +53,7 @@ from alignment.outage_drawing import draw_outages
 from alignment.outage_finding import find_outages
 from alignment.outages import Outage
 from alignment.replay import replay, replay_batches
+from alignment.replay_summary import ReplaySummary, summarize_replay
 from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
 from alignment.spine import PREDICTION_TIME, make_spine
@@ -65,7 +70,9 @@ __all__ = [
     "Rebuilt",
     "build_dataset",
     "rebuild",
+    "DelayReport",
     "DelayRule",
+    "EmpiricalDelay",
     "Explanation",
     "Feature",
     "FeatureExplanation",
@@ -84,10 +91,15 @@ __all__ = [
     "Split",
     "Variant",
     "arrival_age",
+    "assess_delay",
+    "compare_delays",
     "constant",
     "delay_cost",
     "draw_outages",
     "event_age",
+    "fit_delay",
+    "fit_fixed_delay",
+    "fit_publish_schedule",
     "find_outages",
     "explain",
     "forecast",
@@ -100,11 +112,13 @@ __all__ = [
     "make_spine",
     "outage_cost",
     "point_in_time_join",
+    "ReplaySummary",
     "replay",
     "replay_batches",
     "sequence",
     "snapshot",
     "split_at",
+    "summarize_replay",
     "time_splits",
     "transform_arrivals",
     "window",
@@ -114,6 +128,7 @@ __all__ = [
     "ColumnTypeError",
     "DatasetError",
     "DefinitionError",
+    "DelayFitError",
     "DuplicateColumnError",
     "DurationError",
     "EventAfterArrivalError",

@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from alignment.delays import DelayRule, FixedDelay, PublishSchedule
+from alignment.delays import DelayRule, FixedDelay, PublishSchedule, ShiftedDelay
 from alignment.durations import Duration, parse_duration
+from alignment.empirical_delay import EmpiricalDelay
 from alignment.errors import DatasetError
 from alignment.features import Age, Feature, Forecast, Lag, Latest, SequenceOf, Window
 from alignment.labels import Label
@@ -257,6 +258,10 @@ def describe_delay(rule: DelayRule) -> dict[str, Any]:
     """A delay rule as plain data."""
     if isinstance(rule, FixedDelay):
         return {"rule": "fixed", "delay": rule.duration.text}
+    if isinstance(rule, ShiftedDelay):
+        return {"rule": "shifted", "by": rule.duration.text}
+    if isinstance(rule, EmpiricalDelay):
+        return rule.to_dict()
     if isinstance(rule, PublishSchedule):
         return {
             "rule": "publish_schedule",
@@ -265,7 +270,7 @@ def describe_delay(rule: DelayRule) -> dict[str, Any]:
             "days": rule.days,
             "weekdays": list(rule.weekdays),
             "holidays": [day.isoformat() for day in rule.holidays],
-        }
+        } | ({"day_of": rule.day_of} if rule.day_of != "event" else {})
     return {"rule": type(rule).__qualname__}
 
 
@@ -277,6 +282,10 @@ def read_delay(described: Mapping[str, Any]) -> DelayRule:
     """
     if described["rule"] == "fixed":
         return FixedDelay(described["delay"])
+    if described["rule"] == "shifted":
+        return ShiftedDelay(described["by"])
+    if described["rule"] == "empirical":
+        return EmpiricalDelay.from_dict(described)
     if described["rule"] == "publish_schedule":
         return PublishSchedule(
             described["at"],
@@ -284,6 +293,7 @@ def read_delay(described: Mapping[str, Any]) -> DelayRule:
             days=described["days"],
             weekdays=tuple(described["weekdays"]),
             holidays=tuple(date.fromisoformat(day) for day in described["holidays"]),
+            day_of=described.get("day_of", "event"),
         )
     raise DatasetError(
         f"the manifest has a delay rule {described['rule']!r}, which cannot be made again from its name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
@@ -67,9 +67,9 @@ class FixedDelay:
 
 @dataclass(frozen=True, slots=True)
 class PublishSchedule:
-    """Rows arrive at a time of day, some days after (or before) the local day of their event.
+    """Rows arrive at a time of day, some days after (or before) the local day of their event, or of their issue.
 
-    The day is that of `event_time` in `zone`, plus `days`. Where it is not a working day, the next working day is
+    The day is that of `event_time` (or `issue_time`) in `zone`, plus `days`. Where it is not a working day, the next working day is
     taken. A time of day in a gap is the transition instant, a doubled one its first (R15).
 
     Args:
@@ -78,9 +78,10 @@ class PublishSchedule:
         days: Days from the event's local day to the publication's; negative for day-ahead forecasts.
         weekdays: Days on which it publishes, 1 = Monday to 7 = Sunday.
         holidays: Local dates on which it does not.
+        day_of: Whose day counts: that of the `"event"`, or of a forecast's `"issue"`.
 
     Raises:
-        DefinitionError: If a time, zone or weekday is none.
+        DefinitionError: If a time, zone or weekday is none, or `day_of` is unknown.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -96,6 +97,7 @@ class PublishSchedule:
     days: int = 1
     weekdays: Sequence[int] = (1, 2, 3, 4, 5, 6, 7)
     holidays: Sequence[date] = ()
+    day_of: Literal["event", "issue"] = "event"
     arrival_kind: str = field(default="declared", init=False)
 
     def __post_init__(self) -> None:
@@ -106,10 +108,12 @@ class PublishSchedule:
                 f"weekdays={self.weekdays!r} are not days of the week",
                 "1 is Monday, 7 is Sunday, e.g. weekdays=range(1, 6).",
             )
+        if self.day_of not in ("event", "issue"):
+            raise DefinitionError(f"day_of={self.day_of!r} is unknown", 'choose "event" or "issue".')
 
     def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
         """See `DelayRule.arrival_times`."""
-        events = frame["event_time"].to_physical()
+        events = (frame["event_time"] if self.day_of == "event" else _origin(frame)).to_physical()
         known = events.fill_null(0).to_numpy()
         day = to_local(known, self.zone) // DAY_US + self.days
         mask = "".join("1" if weekday in self.weekdays else "0" for weekday in range(1, 8))

@@ -20,6 +20,7 @@ AlignmentError
 │   ├── LabelError              a label's arguments do not fit
 │   ├── ServiceError            a service's arguments do not fit
 │   └── UnknownEngineError      no engine has that name
+├── DelayFitError               too little was measured to fit a delay
 ├── AggregateOverflowError      an integer sum does not fit in 64 bits
 └── DatasetError                a data set cannot be written, read or rebuilt
 """
@@ -155,6 +156,10 @@ class ServiceError(DefinitionError):
 
 class UnknownEngineError(DefinitionError):
     """No engine has that name."""
+
+
+class DelayFitError(AlignmentError):
+    """Too little was measured to fit a delay, or to say how good one is."""
 
 
 class AggregateOverflowError(AlignmentError):

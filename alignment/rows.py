@@ -177,14 +177,13 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
     Raises:
         UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
     """
-    rows = canonical(observations, [], position=position).drop(
-        observations.entities, observations.key, ORDER, strict=False
-    )
+    rows = canonical(observations, [], position=position).drop(ORDER, strict=False)
     measured = observations.kind == "measurement"
     known = [pl.col(ARRIVAL_KIND)] if "arrival_kind" in observations.schema else []
     if observations.delay is not None:
         rows = _complete_arrivals(observations, rows.collect()).lazy()
         known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
+    rows = rows.drop(observations.entities, observations.key, strict=False)
     early = (pl.col(EVENT) > pl.col(ARRIVAL)) if measured else pl.lit(value=False)
     seen = rows.select(
         pl.len().alias("rows"),
@@ -277,8 +276,10 @@ def _complete_arrivals(observations: Observations, frame: pl.DataFrame) -> pl.Da
     times = [pl.col(EVENT).cast(pl.Datetime("us", "UTC")).alias("event_time")]
     if ISSUE in frame.columns:
         times.append(pl.col(ISSUE).cast(pl.Datetime("us", "UTC")).alias("issue_time"))
+    keys = [name for name in dict.fromkeys([*observations.entities, *observations.key]) if name in frame.columns]
+    keys = [name for name in keys if name not in ("event_time", "issue_time")]
     unknown = pl.col(ARRIVAL).is_null()
-    given = observations.delay.arrival_times(frame.select(times)).to_physical()
+    given = observations.delay.arrival_times(frame.select(*times, *keys)).to_physical()
     kinds = pl.col(ARRIVAL_KIND) if ARRIVAL_KIND in frame.columns else pl.lit("measured")
     return frame.with_columns(
         pl.coalesce(ARRIVAL, given).alias(ARRIVAL),
