@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
@@ -61,3 +61,45 @@ def check_picture(path: Path | None) -> None:
         raise OptionError(
             f"--picture {path} does not end in {', '.join(PICTURES)}", f"write --picture {path.with_suffix('.png')}"
         )
+
+
+class ParquetFile:
+    """A Parquet file that is written frame by frame, and is there only once all of it is.
+
+    Args:
+        path: The file; None writes nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Add rows; all frames have the same columns."""
+        if self._path is None:
+            return
+        table = frame.to_arrow()
+        if self._writer is None:
+            from pyarrow import parquet
+
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = parquet.ParquetWriter(self._partial, table.schema, compression="zstd")
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    @property
+    def _partial(self) -> Path:
+        if self._path is None:
+            raise ValueError("there is no file")
+        return self._path.with_name(self._path.name + ".partial")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._writer is None or self._path is None:
+            return
+        self._writer.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink()

@@ -1,0 +1,58 @@
+"""Delay rules as options of commands: how `--delay` is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import alignment as al
+from alignment.definitions import read_delay
+from serving.errors import OptionError
+
+HELP: Final = (
+    "PROVIDER=45m: rows arrive so long after their event (forecasts: issue); PROVIDER=+15m or -15m: later or earlier than they "
+    "did; PROVIDER=FILE.json: by a fitted rule. Repeatable."
+)
+
+
+def parse_delays(given: Iterable[str] | None) -> dict[str, al.DelayRule]:
+    """The rules that the `--delay` options of a command mean, by provider.
+
+    Args:
+        given: Each `PROVIDER=45m`, `PROVIDER=+15m`, `PROVIDER=-15m` or `PROVIDER=FILE.json`, which `asknown delays fit` writes.
+
+    Raises:
+        OptionError: If one is none of these.
+
+    Example:
+        >>> parse_delays(["meter=45m", "mast=+15m"])["meter"].duration.text
+        '45m'
+    """
+    found: dict[str, al.DelayRule] = {}
+    for text in given or ():
+        provider, _, said = text.partition("=")
+        if not provider or not said:
+            raise OptionError(f"--delay {text!r} says nothing of a provider", "write --delay meter=45m")
+        if provider in found:
+            raise OptionError(f"--delay names {provider!r} twice", "leave one of them")
+        found[provider] = _rule(said, text)
+    return found
+
+
+def _rule(said: str, text: str) -> al.DelayRule:
+    if said.endswith(".json"):
+        try:
+            return read_delay(json.loads(Path(said).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise OptionError(f"--delay {text!r} cannot be read: {error.strerror}", "name a fitted rule") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"--delay {text!r}: the file holds no delay rule",
+                "write one: asknown delays fit ROOT PROVIDER --out FILE",
+            ) from error
+    try:
+        return al.ShiftedDelay(said.removeprefix("+")) if said[0] in "+-" else al.FixedDelay(said)
+    except al.DurationError as error:
+        raise OptionError(f"--delay {text!r}: {error.problem}", error.hint) from error
