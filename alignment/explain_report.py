@@ -23,6 +23,7 @@ from alignment.explain_words import sentence
 from alignment.layout import numbers
 
 REASONS: dict[str, str] = {
+    "expired": "was picked, but is older than an age limit allows",
     "not_arrived": "had not arrived by t",
     "after_as_of": "had arrived by t, but after as_of",
     "beyond_position": "lies beyond the log position",
@@ -34,10 +35,9 @@ REASONS: dict[str, str] = {
     "outside_window": "its event lies outside of what the feature looks at",
     "null_skipped": "its value is null, and nulls are passed over",
     "older_event": "events that are newer were taken",
-    "expired": "was picked, but is older than an age limit allows",
     "quarantined": "was set aside when it came, and is not in the log",
 }
-"""Why a row was not used, in the order in which a row is judged: the first that holds is told."""
+"""Why a row was not used, in the order in which they are shown; each row has one."""
 
 UNUSED_ROWS = 3
 """Unused rows shown of each reason, unless another number is asked for: those nearest to what was used."""

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
-from alignment.explain_words import declared_text, instant_text, span_text
-from alignment.report_form import BLUE, H2, LEFT, ORANGE, aligned, heading, page, piece, remark, table, td, th
+from alignment.explain_words import declared_text, instant_text, span_text, starts_after
+from alignment.report_form import BLUE, H2, LEFT, ORANGE, RIGHT, aligned, heading, page, piece, remark, table, td, th
 
 NOTEBOOK_FEATURES = 12
 """Features that a notebook shows; the page and the text show all."""
@@ -27,6 +27,21 @@ _TITLES = {
     "revision": "revision",
     "age": "age",
     "value": "value",
+}
+_COUNTED = {
+    "expired": "expired",
+    "not_arrived": "not yet arrived",
+    "after_as_of": "arrived after as_of",
+    "beyond_position": "beyond the position",
+    "short_notice": "with short notice",
+    "superseded": "superseded",
+    "retracted": "retracted",
+    "retraction": "retracting",
+    "older_issue": "of older runs",
+    "outside_window": "outside of the window",
+    "null_skipped": "null",
+    "older_event": "older",
+    "quarantined": "quarantined",
 }
 _NUMBERS = ("row", "revision", "age", "value")
 _TIMES = ("event_time", "issue_time", "published_time", "received_time", "given_arrival_time", "arrival_time")
@@ -76,7 +91,7 @@ def _body(found: Mapping[str, Any], *, features: int | None, rows: int | None) -
     parts = [heading("Explanation", _asked(found), _EXPLAINED)]
     parts += [_feature_html(one, rows) for one in shown]
     if left := len(found["features"]) - len(shown):
-        parts.append(remark(f"And {left} more features: see explanation.to_dict()."))
+        parts.append(remark(f"And {left} more feature{'' if left == 1 else 's'}: see explanation.to_dict()."))
     return "\n".join(parts)
 
 
@@ -108,22 +123,23 @@ def _feature_html(one: Mapping[str, Any], most: int | None) -> str:
 def _used_html(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = _columns(rows)
     head = "".join(th(_TITLES[name], right=name in _NUMBERS) for name in columns)
-    body = [
-        "<tr>" + "".join(td(_cell(row, name), left=name not in _NUMBERS) for name in columns) + "</tr>" for row in rows
-    ]
-    return table(caption, head, body)
+    return table(caption, head, [f"<tr>{_cells(row, columns)}</tr>" for row in rows])
 
 
 def _unused_html(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = ("row", "event_time", "arrival_time", "value")
     head = "".join(th(_TITLES[name], right=name in _NUMBERS) for name in columns) + th("why not")
     body = [
-        "<tr>"
-        + "".join(td(_cell(row, name), left=name not in _NUMBERS) for name in columns)
-        + f'<td style="{LEFT};white-space:normal;min-width:18rem">{escape(row["text"])}</td></tr>'
+        f'<tr>{_cells(row, columns)}<td style="{LEFT};white-space:normal;min-width:18rem">{escape(row["text"])}</td></tr>'
         for row in rows
     ]
-    return table(caption, head, body)
+    return f'<div style="margin-top:.75em">{table(caption, head, body)}</div>'
+
+
+def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> str:
+    first, *others = columns
+    head = f'<th scope="row" style="{RIGHT};font-weight:400">{escape(_cell(row, first))}</th>'
+    return head + "".join(td(_cell(row, name), left=name not in _NUMBERS) for name in others)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -164,9 +180,14 @@ def _asked(found: Mapping[str, Any]) -> str:
 
 
 def _looks_at(one: Mapping[str, Any]) -> str:
-    since = "any event" if one["event_from"] is None else f"events from {_moment(one['event_from'])}"
-    at = "" if one["position"] is None else f", position {one['position']}"
-    return f"{declared_text(one['declared'])} of {one['provider']}: {since} until {_moment(one['event_until'])}{at}"
+    since = ""
+    if one["event_from"] is not None:
+        after = starts_after(datetime.fromisoformat(one["event_from"]), one["declared"])
+        since = f" from {_moment(one['event_from'])}" if after is None else f" after {instant_text(after)}"
+    at = "" if one["position"] is None else f", at position {one['position']}"
+    return (
+        f"{declared_text(one['declared'])} of {one['provider']}: events{since} until {_moment(one['event_until'])}{at}"
+    )
 
 
 def _naive(one: Mapping[str, Any]) -> str:
@@ -190,7 +211,7 @@ def _only(shown: Sequence[Any], count: int) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items()) or "nothing"
+    return ", ".join(f"{count:,} {_COUNTED[reason]}" for reason, count in counts.items()) or "nothing"
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -83,10 +83,8 @@ def sentence(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping
         return f"its log_sequence {row['log_sequence']} lies beyond the position {feature.position}"
     if reason == "short_notice":
         return f"{_notice(row)}, and min_notice is {feature.declared['min_notice']}"
-    if reason == "superseded":
-        return (
-            f"replaced by {other}, revision {taken['revision']} of its key" if taken else "replaced by a later revision"
-        )
+    if reason == "superseded" and taken is not None:
+        return f"replaced by revision {taken['revision']}: {other}"
     if reason == "retracted":
         return f"retracted by {other}"
     if reason == "retraction":
@@ -99,8 +97,7 @@ def sentence(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping
         return "its value is null, and nulls are passed over"
     if reason == "expired":
         return _expired(feature, row)
-    newer = f", the next {other} with event {instant_text(taken['event_time'])}" if taken is not None else ""
-    return f"newer events were taken{newer}"
+    return "a newer event was picked" + ("" if taken is None else f": {_event_of(taken, row)}")
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -115,13 +112,36 @@ def _notice(row: Mapping[str, Any]) -> str:
     return f"it arrived {span_text(notice)} before its event"
 
 
+def _event_of(taken: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    if taken["event_time"] == row["event_time"]:  # of another id
+        return f"row {taken['row']}, of the same instant"
+    return f"row {taken['row']} of {instant_text(taken['event_time'])}"
+
+
+def starts_after(event_from: datetime, declared: Mapping[str, Any]) -> datetime | None:
+    """The instant after which a feature looks, where its first instant does not count itself.
+
+    Example:
+        >>> first = datetime.fromisoformat("2026-01-05T10:00:00.000001+00:00")
+        >>> starts_after(first, {"feature": "window"}), starts_after(first, {"feature": "lag"})
+        (datetime.datetime(2026, 1, 5, 10, 0, tzinfo=datetime.timezone.utc), None)
+    """
+    return event_from - timedelta(microseconds=1) if declared["feature"] in ("window", "sequence") else None
+
+
 def _outside(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:
-    event = row["event_time"]
-    if event > feature.event_until:
+    event, first = row["event_time"], feature.event_from
+    if first is None or event > feature.event_until:
         gap, end = event - feature.event_until, feature.event_until
         return f"its event is {span_text(gap)} later than the last that counts, {instant_text(end)}"
-    start = feature.event_from or event
-    return f"its event is {span_text(start - event)} earlier than the first that counts, {instant_text(start)}"
+    after = starts_after(first, feature.declared)
+    if after is None:
+        return f"its event is {span_text(first - event)} earlier than the first that counts, {instant_text(first)}"
+    if event == after:
+        return f"its event is exactly {instant_text(after)}, and only what comes after that counts"
+    return (
+        f"its event is {span_text(after - event)} before {instant_text(after)}, and only what comes after that counts"
+    )
 
 
 def _expired(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def test_a_revision_names_the_one_that_replaced_it_and_its_number():
     assert reasons(found) == {0: ("superseded", 1), 2: ("not_arrived", None)}
     assert found.used.select("revision", "revisions").rows() == [(2, 3)]
     told = {row["row"]: row["text"] for row in found.to_dict()["unused"]}
-    assert told[0] == "replaced by row 1, which arrived at 2026-01-05 10:20:00Z, revision 2 of its key"
+    assert told[0] == "replaced by revision 2: row 1, which arrived at 2026-01-05 10:20:00Z"
 
 
 def test_a_retraction_and_what_it_takes_away():

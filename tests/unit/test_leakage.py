@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 
 import numpy as np
 import polars as pl
 import pytest
 from fakes import FrameLog
+from html_page import Page
 from makers import asked, at, table, temps, weather
 
 import alignment as al
@@ -499,31 +499,6 @@ def test_the_dictionary_is_json_and_holds_no_nan():
         "notes",
     ]
     assert "the model errs by 0 offline and 0 live; trained on available rows by 0 live." in str(report)
-
-
-class Page(HTMLParser):
-    """What a page is made of: its tags, whether they close in order, and its text."""
-
-    VOID = ("meta", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def scored_report() -> al.LeakReport:
