@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from serving.http.metrics import Metrics
     from serving.http.pushing import Pushing
     from serving.http.settings import HttpLimits
+    from serving.http.ui import Ui
     from serving.online import Answer
 
 Scope = MutableMapping[str, Any]
@@ -49,6 +50,7 @@ class Application:
         limits: What one may ask for.
         crew: The workers, for what concerns all of them.
         push: What takes pushed rows, if anything does.
+        ui: What answers with pages for people, if anything does.
         waits: Whether reading waits for another process, so that the loop must not.
 
     Attributes:
@@ -64,9 +66,11 @@ class Application:
         limits: HttpLimits,
         crew: Crew,
         push: Pushing | None = None,
+        ui: Ui | None = None,
         waits: bool = False,
     ) -> None:
         self._definitions, self._tokens, self._limits, self._crew, self._push = definitions, tokens, limits, crew, push
+        self._ui = ui
         self._most_here = 0 if waits else _IN_A_THREAD
         self._pool = ThreadPoolExecutor(4 * _THREADS if waits else _THREADS, thread_name_prefix="read")
         self._in_flight = 0
@@ -100,6 +104,10 @@ class Application:
             if path.startswith(PUSHED):
                 route = "observations"
                 status = await self._pushed(scope, receive, send)
+                return
+            if self._ui is not None and self._ui.has(path):
+                self._check_load()
+                status = await self._ui(scope, send)
                 return
             method, wanted, route, handler = self._routes.get(path) or self._unknown(path)
             if scope["method"] != method:
@@ -334,6 +342,8 @@ class Application:
 
     def close(self) -> None:
         """End the threads."""
+        if self._ui is not None:
+            self._ui.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

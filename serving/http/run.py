@@ -25,6 +25,7 @@ from serving.http.crew import Crew
 from serving.http.definitions import Definitions
 from serving.http.metrics import Metrics
 from serving.http.protocol import protocol_class
+from serving.http.ui import Ui
 from serving.online import FeatureServer
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Worker:
             limits=settings.limits,
             crew=self._crew,
             push=self._push,
+            ui=Ui(settings.views, self.tokens),
             waits=settings.redis,
         )
         self._say = logger("serve")

@@ -17,6 +17,7 @@ SILENT_GAPS: Final = 10
 """A provider counts as down after so many of its usual gaps, where nobody says after which silence it does..."""
 RARE_GAPS: Final = 3
 """...and after so many of the gap that one in a hundred exceeds: providers with many entities send in bursts."""
+_WHOLE_MINUTES: Final = 600
 MOST_OUTAGES: Final = 300
 
 
@@ -140,4 +141,5 @@ def _gaps(beats: pl.Series) -> tuple[timedelta | None, timedelta | None]:
         return None, None
     usual, rare = (float(seconds.quantile(q, "linear") or 0) for q in (0.5, 0.99))
     limit = max(SILENT_GAPS * usual, RARE_GAPS * rare, 1.0)
-    return timedelta(seconds=usual), timedelta(seconds=round(limit))
+    whole = 60 if limit >= _WHOLE_MINUTES else 1
+    return timedelta(seconds=usual), timedelta(seconds=-(-limit // whole) * whole)

@@ -143,8 +143,8 @@ def _histogram(delays: pl.Series) -> list[dict[str, Any]]:
     counts = dict(numbers.value_counts().iter_rows())
     bins = [
         {
-            "from": (low + number * width) / 1e6,
-            "until": (low + (number + 1) * width) / 1e6,
+            "from": round((low + number * width) / 1e6, 6),
+            "until": round((low + (number + 1) * width) / 1e6, 6),
             "keys": counts.get(number, 0),
         }
         for number in range(BINS)

@@ -12,12 +12,12 @@ from serving.pages.marks import EntityTimes, Marks, marks_of, times_of
 from serving.pages.plain import iso
 from serving.pages.questions import (
     Query,
+    UnknownNameError,
     address,
     entity_text,
     entity_words,
     length_text,
     read_entity,
-    UnknownNameError,
 )
 from serving.pages.vector import vector
 

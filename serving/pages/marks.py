@@ -58,7 +58,9 @@ class EntityTimes:
         if len(self.events) < 2:
             return _SPANS[0]
         gap = float(self.events.diff().drop_nulls().quantile(0.5, "linear") or 0)
-        return next((span for span in _SPANS if span / timedelta(microseconds=1) >= gap * _EVENTS_SHOWN), _SPANS[-1])
+        whole = max(self.events[-1], self.arrivals[-1]) - self.events[0]
+        wanted = timedelta(microseconds=min(gap * _EVENTS_SHOWN, 1.5 * whole))
+        return next((span for span in _SPANS if span >= wanted), _SPANS[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

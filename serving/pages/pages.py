@@ -8,17 +8,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
+from deltalake.exceptions import DeltaError
+
 from alignment.errors import AlignmentError
 from ingestion import IngestionError, system_clock
-from serving.http.refusals import CLOSE, Headers, RefusalError, refusal_of
+from serving.errors import ServingError
+from serving.http.refusals import CLOSE, Headers, RefusalError
 from serving.pages import known
 from serving.pages.assets import asset
 from serving.pages.freshness import Freshness, Signs, freshness, outages, signs_of
 from serving.pages.habits import Habits, habits
 from serving.pages.marks import entities_of
 from serving.pages.plain import to_json
-from serving.pages.questions import Query, address, entity_text, entity_words, length_text, UnknownNameError
-from serving.pages.templates import rendered
+from serving.pages.questions import Query, UnknownNameError, address, entity_text, entity_words, length_text
+from serving.pages.templating import rendered
 
 if TYPE_CHECKING:
     from ingestion import Clock, ObservationLog
@@ -99,7 +102,7 @@ class Pages:
             )
         except RefusalError as refusal:
             return self._refused(refusal, as_json=as_json)
-        except (AlignmentError, IngestionError, OSError) as error:
+        except (ServingError, AlignmentError, IngestionError, OSError, DeltaError) as error:
             return self._refused(_reading(error), as_json=as_json)
         if template == "json":
             return Reply(
@@ -245,12 +248,9 @@ class Pages:
 
 
 def _reading(error: Exception) -> RefusalError:
-    """What to say where rows cannot be read."""
-    refusal = refusal_of(error)
-    if refusal is not None:
-        return refusal
+    """What to say where the views file or the rows are at fault, not the address."""
     problem, _, hint = str(error).partition("\n\nhint: ")
-    return RefusalError(503, f"the logs cannot be read now: {problem[:500]}", hint[:500] or "ask again.")
+    return RefusalError(503, f"this cannot be read now: {problem[:500]}", hint[:500] or "ask again.")
 
 
 def _quoted(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -128,11 +128,12 @@ def _typed(text: str, dtype: pl.DataType, name: str) -> Any:
     try:
         if dtype == pl.Boolean:
             return {"true": True, "false": False}[text.lower()]
-        series = pl.Series([text])
-        return (
-            series.str.to_datetime(time_zone="UTC").cast(dtype) if dtype == pl.Datetime else series.cast(dtype)
-        ).item()
-    except (pl.exceptions.PolarsError, KeyError):
+        if dtype == pl.Date:
+            return date.fromisoformat(text)
+        if dtype == pl.Datetime:
+            return datetime.fromisoformat(text)
+        return pl.Series([text]).cast(dtype).item()
+    except (pl.exceptions.PolarsError, KeyError, ValueError):
         raise RefusalError(
             400, f"{name}={shown(text)} is not a {dtype}, as the observations have it", "name one of the entities."
         ) from None

@@ -73,8 +73,11 @@ class Site:
             IngestionError: What opening a log is refused for.
         """
         if self.has_views_file:
-            sources = [view.observations.source for view in self.views().values()]
-            found = {log.provider: log for log in sources if isinstance(log, ObservationLog)}
+            found: dict[str, ObservationLog] = {}
+            for view in self.views().values():
+                source: object = view.observations.source
+                if isinstance(source, ObservationLog):
+                    found[source.provider] = source
             return dict(sorted(found.items()))
         names = ingestion.list_logs(self.target, storage_options=self._options)
         for name in names:

@@ -32,7 +32,8 @@ def vector(view: al.FeatureView, entity: Mapping[str, Any], t: datetime, was: da
 
     Returns:
         `provisional` and `features`: each with `feature`, `name`, `value`, `text`, `status`, `was` (its text there), `was_status`
-        and `changed`; then `ages` of the row that `latest` over all columns picks, in the same form.
+        and `changed`; then `ages` of the row that `latest` over all columns picks, in the same form,
+        called `@event_age` and so on.
 
     Raises:
         AlignmentError: What the join refuses.
@@ -48,7 +49,9 @@ def vector(view: al.FeatureView, entity: Mapping[str, Any], t: datetime, was: da
         entity_map=view.entity_map,
     )
     before_ages, now_ages = al.point_in_time_join(spine, [watch], status=True).iter_rows(named=True)
-    ages = [_cell(before_ages, now_ages, f"{view.name}__{name}", _WORDS[name]) for name in known]
+    ages = [
+        _cell(before_ages, now_ages, f"{view.name}__{name}", _WORDS[name]) | {"feature": f"@{name}"} for name in known
+    ]
     return {"provisional": bool(now["provisional"]), "features": features, "ages": ages}
 
 
