@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from alignment.baseline import Encoding, Numbers, encoding_of, fit_ridge
@@ -42,10 +43,17 @@ class Trained(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """An estimator and how its columns become numbers."""
+    """An estimator and what it is given.
+
+    Attributes:
+        estimator: The model.
+        encoding: How its columns become numbers.
+        taught: Encoded columns that had a value in some training row; many models fail on others.
+    """
 
     estimator: Estimator
     encoding: Encoding
+    taught: npt.NDArray[np.bool_]
 
     @property
     def left_out(self) -> Mapping[str, str]:
@@ -58,7 +66,7 @@ class Fitted:
         Raises:
             DefinitionError: If it fails, or says no number for a row.
         """
-        said = _ask(self.estimator, self.estimator.predict, self.encoding.matrix(frame))
+        said = _ask(self.estimator, self.estimator.predict, _some(self.encoding.matrix(frame)[:, self.taught]))
         answers = np.asarray(said, dtype=np.float64).reshape(-1)
         if len(answers) != frame.height or not np.isfinite(answers).all():
             what = (
@@ -79,7 +87,7 @@ def train(model: Model, frame: pl.DataFrame, columns: Sequence[str], target: Num
     Args:
         model: None for the ridge regression; an unfitted estimator, of which a copy is trained; or what makes one: a class, a
             function. Its `X` is a matrix of numbers (see `encoding_of`: durations in seconds, a column for each frequent text),
-            missing as NaN, in the order of `columns`.
+            missing as NaN, in the order of `columns`, without those that have no value in any training row.
         frame: Training rows.
         columns: Feature columns.
         target: Finite; shape (rows,).
@@ -105,8 +113,15 @@ def train(model: Model, frame: pl.DataFrame, columns: Sequence[str], target: Num
         return fit_ridge(frame, columns, target)
     estimator = _fresh(model)
     encoding = encoding_of(frame, columns)
-    _ask(estimator, estimator.fit, encoding.matrix(frame), target)
-    return Fitted(estimator, encoding)
+    rows = encoding.matrix(frame)
+    taught = np.asarray(~np.isnan(rows).all(axis=0), np.bool_)
+    _ask(estimator, estimator.fit, _some(rows[:, taught]), target)
+    return Fitted(estimator, encoding, taught)
+
+
+def _some(rows: Numbers) -> Numbers:
+    """Rows of at least one column: of nothing a model learns to say the same everywhere."""
+    return rows if rows.shape[1] else np.zeros((len(rows), 1))
 
 
 def name_of(model: Model) -> str:
@@ -145,7 +160,7 @@ def _ask(estimator: Estimator, method: Callable[..., Any], *given: Any) -> Any:
         raise DefinitionError(
             f"{_name(estimator)} does not take the rows: {str(error).strip().partition(chr(10))[0]}",
             "features can be missing, and are NaN then: put an imputer in front, e.g. "
-            "make_pipeline(SimpleImputer(keep_empty_features=True), model)."
+            "make_pipeline(SimpleImputer(), model)."
             if missing
             else "X has a row per question and a column per encoded feature.",
         ) from error

@@ -175,7 +175,7 @@ def delay_cost(
         label: What the model is to say.
         model: None for a ridge regression; an unfitted estimator with `fit(X, y)` and `predict(X)`, or what makes one. `X` is a
             matrix of numbers, missing as NaN: first `known_columns`, then the features, durations in seconds, texts as a
-            column for each of the ten most frequent.
+            column for each of the ten most frequent, without columns that have no value in any training row.
         providers: Whose delays are moved; None for all of the views.
         shifts: Durations, negative for earlier, and `"off"`. An arrival never moves before its event.
         retrain: Whether to train a model under each shift too.

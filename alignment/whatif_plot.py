@@ -141,5 +141,7 @@ def plot_outage(report: OutageCost, score: str) -> Figure:
 
 
 def _title(figure: Figure, title: str, below: str) -> None:
+    """Two lines above the panels, the lower one as far below the upper one whatever the figure's height."""
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    figure.text(0.01, 0.955, below, ha="left", va="top", fontsize=9, color=_GREY)
+    lower = 1 - 22 / 72 / figure.get_figheight()
+    figure.text(0.01, lower, below, ha="left", va="top", fontsize=9, color=_GREY)

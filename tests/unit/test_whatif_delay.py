@@ -279,7 +279,7 @@ def test_any_scikit_learn_estimator_or_what_makes_one():
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
 
-    unfitted = make_pipeline(SimpleImputer(keep_empty_features=True), linear.LinearRegression())
+    unfitted = make_pipeline(SimpleImputer(), linear.LinearRegression())
     spine = pl.DataFrame({"station": "a", "prediction_time": hours(240)[10:]})
     arguments = {"label": al.label("load", "1h"), "shifts": ["0m", "2h", "off"]}
     report = al.delay_cost(spine, meter(readings(range(240))), model=unfitted, **arguments)
@@ -292,7 +292,7 @@ def test_any_scikit_learn_estimator_or_what_makes_one():
         al.delay_cost(spine, meter(readings(range(240))), model=linear.LinearRegression, **arguments)
     assert str(caught.value) == (
         "LinearRegression does not take the rows: Input X contains NaN.\n\nhint: features can be missing, and are NaN then: put "
-        "an imputer in front, e.g. make_pipeline(SimpleImputer(keep_empty_features=True), model)."
+        "an imputer in front, e.g. make_pipeline(SimpleImputer(), model)."
     )
 
 
@@ -315,6 +315,24 @@ def test_what_is_no_model_is_refused():
         train(Silent(), rows, ["x"], target).predict(rows)
     with pytest.raises(DefinitionError, match="Short was asked for 2 rows and said 1 numbers"):
         train(Short, rows, ["x"], target).predict(rows)
+
+
+def test_a_column_without_a_value_in_training_is_not_taught():
+    class Widths(Newest):
+        def fit(self, rows, target):
+            self.width = rows[: len(target)].shape[1]
+
+        def predict(self, rows):
+            assert rows.shape[1] == self.width
+            return np.full(len(rows), float(self.width))
+
+    rows = pl.DataFrame({"x": [1.0, None], "never": [None, None]}, schema={"x": pl.Float64, "never": pl.Float64})
+    full = rows.with_columns(never=1.0)
+    target = np.array([1.0, 2.0])
+    assert train(Widths, rows, ["x", "never"], target).predict(full).tolist() == [1.0, 1.0]
+    assert train(Widths, full, ["x", "never"], target).predict(rows).tolist() == [2.0, 2.0]
+    # Of nothing a model can still say the same everywhere.
+    assert train(Widths, rows, ["never"], target).predict(full).tolist() == [1.0, 1.0]
 
 
 def test_columns_of_the_spine_come_first():
