@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import AUTUMN, BERLIN, PLAIN, SPRING
@@ -131,8 +133,9 @@ def arrival_of(rule: al.EmpiricalDelay, row: dict[str, Any]) -> int:
 
 
 @st.composite
-def rules(draw: st.DrawFn) -> al.EmpiricalDelay:
-    travels = draw(st.sampled_from(["event", "issue", "key"]))
+def rules(draw: st.DrawFn, kinds: Sequence[str] = ("event", "issue", "key", "polled")) -> al.EmpiricalDelay:
+    kind = draw(st.sampled_from(kinds))
+    travels = "key" if kind == "polled" else kind
     by = draw(st.sampled_from([(), ("hour",), ("weekday",), ("hour", "station"), ("station",)]))
     grouped = "station" in by
     origins = draw(st.lists(st.integers(0, 3 * 24 * 4), min_size=1, max_size=12, unique=not grouped))
@@ -156,7 +159,7 @@ def rules(draw: st.DrawFn) -> al.EmpiricalDelay:
         members=tuple(member for member, _ in ordered) if grouped else (),
         keys=draw(st.sampled_from([("station", "event_time"), ("station",)])) if travels == "key" else (),
         block_days=draw(st.sampled_from([1, 2])),
-        polled=draw(st.booleans()),
+        polled=kind == "polled",
         seed=draw(st.integers(0, 2)),
         draw=draw(st.integers(0, 2)),
     )
@@ -180,8 +183,10 @@ def frame_of(rows: list[dict[str, Any]], rule: al.EmpiricalDelay) -> pl.DataFram
     return frame if rule.travels == "issue" else frame.drop("issue_time")
 
 
-@given(rule=rules(), rows=rows_of)
-def test_arrivals_are_those_of_plain_loops(rule, rows):
+@pytest.mark.parametrize("kind", ["event", "issue", "key", "polled"])
+@given(data=st.data(), rows=rows_of)
+def test_arrivals_are_those_of_plain_loops(kind, data, rows):
+    rule = data.draw(rules([kind]))
     frame = frame_of(rows, rule)
     assert rule.arrival_times(frame).to_physical().to_list() == [arrival_of(rule, row) for row in frame.to_dicts()]
 
