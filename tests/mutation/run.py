@@ -52,6 +52,12 @@ TESTS["online"] = [
     "tests/integration/test_online_server.py",
     "tests/differential/test_online.py",
 ]
+TESTS["arrivals"] = ["tests/unit/test_replay.py", "tests/differential/test_arrivals.py"]
+TESTS["outages"] = [
+    "tests/unit/test_outage_drawing.py",
+    "tests/differential/test_outage_finding.py",
+    "tests/integration/test_world_outages.py",
+]
 TIME_LIMIT = 600
 
 
