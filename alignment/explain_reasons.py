@@ -226,7 +226,7 @@ def _say_what_replaced(reasons: Reasons, by: Places, state: _State, retractions:
     layout, rows = state.layout, state.layout.rows.astype(np.int64)
     order = np.arange(len(rows))
     key, subject, gone = _keys(layout), layout.subject, retractions[rows]
-    last = _last_of(key, order)[key]  # of -1, which names no key, something: it is not looked at
+    last = _last_of(key, order)[key]  # where rows name no key there are fewer keys than rows: -1 is no key's place
     # A retraction that names no issue withdraws all those of its event that came before it.
     withdrawn = _last_of(subject[key < 0], order[key < 0], len(rows))[subject]
     is_current = np.isin(rows, state.current)
@@ -234,7 +234,7 @@ def _say_what_replaced(reasons: Reasons, by: Places, state: _State, retractions:
     is_last = last == order
     told = [
         (key < 0, "retraction", None),
-        (is_last & gone, "retraction", None),
+        (gone & gone[last], "retraction", None),
         (~is_last & gone[last], "retracted", last),
         (~is_last, "superseded", last),
         (withdrawn > order, "retracted", withdrawn),

@@ -46,6 +46,13 @@ def joined(question: Question, view: al.FeatureView, place: int, position: int |
     )
 
 
+def rows_of_entity(source: Source, key: dict[str, Any]) -> pl.DataFrame:
+    mine = source.frame.with_row_index("@row")
+    for asked, name in zip(view_of(source).spine_entities, source.entities, strict=True):
+        mine = mine.filter(pl.col(name) == pl.lit(key[asked], source.frame.schema[name]))
+    return mine
+
+
 def same_value(column: pl.Series, value: Any) -> bool:
     """Whether the column's one value has the bits of an explanation's."""
     return same(listed(column[0]), listed(value))
@@ -151,10 +158,7 @@ def loops_use(source: Source, feature: Any, key: dict[str, Any], as_of: datetime
 @given(questions())
 def test_every_row_of_the_entity_is_told_once(question):
     for source, _, _, key, one in each(question):
-        view = view_of(source)
-        mine = source.frame.with_row_index("@row")
-        for asked, name in zip(view.spine_entities, source.entities, strict=True):
-            mine = mine.filter(pl.col(name) == pl.lit(key[asked], source.frame.schema[name]))
+        mine = rows_of_entity(source, key)
         told = [*one.used["row"], *one.unused["row"]]
         assert sorted(told) == mine["@row"].to_list()
         assert sum(one.unused_counts.values()) + one.used.height == mine.height
@@ -216,11 +220,12 @@ def test_what_took_a_rows_part_had_arrived_and_is_of_the_same_event_or_id(questi
 @given(questions(), st.integers(-1, 40))
 def test_a_log_is_explained_at_its_position(question, position):
     logs = [source for source in question.sources if "log_sequence" in source.frame.columns]
-    for source, feature, place, _, one in each(replace(question, sources=logs), position):
+    for source, feature, place, key, one in each(replace(question, sources=logs), position):
         answer = joined(question, view_of(source, logged(source)), place, position)
         assert same_value(answer[one.feature], one.value)
         assert answer[f"{one.feature}__status"][0] == one.status
         assert one.rows["row"].equals(one.rows["log_sequence"], null_equal=True)
+        assert one.rows["row"].sort().equals(rows_of_entity(source, key)["log_sequence"].sort())
         beyond = one.unused.filter(pl.col("reason") == "beyond_position")
         assert (beyond["log_sequence"] > position).all()
         known = one.unused.filter(~pl.col("reason").is_in(["beyond_position", *WHEN_ARRIVED]))

@@ -178,6 +178,25 @@ def test_as_of_and_the_position_have_their_own_reasons():
     assert told[2] == "arrived at 2026-01-05 11:10:00Z, 40m after as_of"
 
 
+def test_naive_at_a_position_names_the_rows_up_to_it():
+    frame = temps(("a", "11:00", "11:10", 3.0), ("a", "09:00", "09:10", 1.0), ("a", "10:00", "10:10", 2.0))
+    frame = frame.with_columns(log_sequence=pl.Series([7, 5, 6]))
+    naive = explained(frame, al.latest("temp"), "10:05", position=6).naive
+    assert (naive.value, naive.rows["row"].to_list(), naive.read_at) == (2.0, [2], at("10:10"))
+
+
+def test_a_retraction_that_repeats_one_is_still_a_retraction():
+    frame = table(
+        "station event_time arrival_time temp is_retraction",
+        ("a", "10:00", "10:10", 2.0, None),
+        ("a", "10:00", "10:30", None, True),
+        ("a", "10:00", "10:40", None, True),
+    )
+    found = explained(frame, al.latest("temp"), "11:00")
+    assert (found.value, found.status) == (None, "retracted")
+    assert reasons(found) == {0: ("retracted", 2), 1: ("retraction", None), 2: ("retraction", None)}
+
+
 def test_an_id_whose_event_moved_is_one_key():
     frame = table(
         "station ident event_time arrival_time temp",
