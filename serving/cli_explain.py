@@ -9,7 +9,7 @@ import polars as pl
 import typer
 
 import alignment as al
-from serving import render
+from serving import delay_options, outage_options, render
 from serving.cli_dataset import AsOf, Views
 from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
@@ -35,14 +35,26 @@ def explain(
         list[str] | None,
         typer.Option(help="Log position to answer at: a number for all views, or VIEW=NUMBER; may be repeated."),
     ] = None,
+    outage: Annotated[list[str] | None, typer.Option(help=outage_options.HELP)] = None,
+    delay: Annotated[list[str] | None, typer.Option(help=delay_options.HELP)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of fitted delay rules; by default their own.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Most unused rows shown for each reason.")] = 3,
     html: Annotated[Path | None, typer.Option(help="Also write it as one HTML file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which observations made the features of an entity at an instant, which did not, and why."""
+    """Say which observations made the features of an entity at an instant, which did not, and why.
+
+    Outages and delays can be invented, as for `asknown replay`.
+    """
     declared = read_declarations(views)
-    explanation = al.explain(
+    moved = al.transform_arrivals(
         declared.views,
+        outages=outage_options.parse_outages(outage, declared.views),
+        delays=delay_options.parse_delays(delay),
+        seed=seed,
+    )
+    explanation = al.explain(
+        moved,
         entity_of(declared.views, entity or []),
         instant(at, "--at"),
         features=feature or None,

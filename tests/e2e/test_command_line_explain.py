@@ -68,6 +68,16 @@ def test_as_of_is_passed_on(capsys):
     assert json.loads(capsys.readouterr().out)["features"][0]["unused_counts"] == {"after_as_of": 1}
 
 
+def test_arrivals_can_be_moved(capsys):
+    outage = ["--outage", "mast,2026-01-05T10:20Z,2026-01-05T12:00Z"]
+    assert explained(*ENTITY, *AT, *outage, "--feature", "temp", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["features"]
+    assert (found["value"], found["unused"][0]["arrival_time"]) == (1.5, "2026-01-05T12:00:00+00:00")
+    assert explained(*ENTITY, *AT, "--delay", "mast=20m", "--feature", "temp", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["features"]
+    assert found["used"][0]["arrival_time"] == "2026-01-05T10:50:00+00:00"
+
+
 def test_the_page_is_written_where_it_is_asked_for(capsys):
     assert explained(*ENTITY, *AT, "--html", "pages/why.html") == 0
     assert capsys.readouterr().err == "explanation -> pages/why.html\n"
