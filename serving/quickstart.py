@@ -1,35 +1,30 @@
-"""The worked example: a simulated solar fleet, two ways to make a training set, one score for both.
+"""The worked example: a simulated solar fleet, and the same training set made in several ways.
 
-A world is simulated and written to a log. From the log come two training sets with the same features: one as a join on
-event time makes it (every row of the past is there at once, in its final revision), one with what had arrived. A model
-trained on each is scored on the same later rows, as they would have run live. The model is a ridge regression; it knows
-where the sun will stand.
+A world is simulated and written to logs. From the logs come training sets with the same rows, features and labels: from
+today's table, from a join on event time, from what had arrived, and the last one also under outages that never happened.
+`quickstart_scores` trains a model on each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import polars as pl
 
 import alignment as al
 from ingestion import create_log
 from ingestion.sources.simulated import FEEDS, SimulatedWorld
-from serving.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from ingestion import ObservationLog
 
 HORIZON: Final = timedelta(minutes=20)
 TRAINING_DAYS: Final = 30
+DOWN_AFTER: Final = "30m"
 LABEL_COLUMNS: Final = ("label", "label_event_time", "label_arrival_time")
 _DAYLIGHT_HOURS: Final = (5, 18)
 _FEATURES: Final[dict[str, list[Any]]] = {
@@ -44,25 +39,6 @@ _FEATURES: Final[dict[str, list[Any]]] = {
     "inverter": [al.latest("dc_power_kw"), al.window("dc_power_kw", "mean", ["1h", "3h"])],
     "meter": [al.latest("power_kw"), al.window("power_kw", "mean", "1h"), al.lag("power_kw", "24h")],
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Mean absolute errors in kW on the test days.
-
-    Attributes:
-        promised: Per training set, the error on test rows made the same way as its training rows.
-        live: Per training set, the error on test rows as serving would have had them.
-        persistence_live: The error of the newest known power, without a model.
-        training_rows: Rows that each model was trained on.
-        test_rows: Rows that were scored.
-    """
-
-    promised: Mapping[str, float]
-    live: Mapping[str, float]
-    persistence_live: float
-    training_rows: int
-    test_rows: int
 
 
 def fill_logs(
@@ -106,8 +82,18 @@ def views(observations: Mapping[str, Any]) -> list[al.FeatureView]:
 
 
 def as_if_always_known(log: ObservationLog) -> pl.DataFrame:
-    """A log's rows as a join on event time sees them: every revision is there from the event on, the last one counts."""
+    """A log's rows as today's table has them: every revision is there from the event on, the last one counts."""
     return log.scan().with_columns(arrival_time="event_time").collect()
+
+
+def as_first_published(log: ObservationLog) -> pl.DataFrame:
+    """A log's rows as a join on event time over what was sent first: there from the event on, and never corrected."""
+    return (
+        log.scan()
+        .collect()
+        .unique([*log.entities, "event_time"], keep="first", maintain_order=True)
+        .with_columns(arrival_time="event_time")
+    )
 
 
 def spine(world: SimulatedWorld) -> pl.DataFrame:
@@ -118,8 +104,34 @@ def spine(world: SimulatedWorld) -> pl.DataFrame:
     return rows.with_columns(world.clear_sky(ahead, "prediction_time"))
 
 
+def service(declared: Sequence[al.FeatureView]) -> al.FeatureService:
+    """The model's features, and variants for when a provider is down: without each one, with the meter alone, with none.
+
+    Args:
+        declared: What `views` returned.
+
+    Returns:
+        A service whose providers are down after half an hour without a delivery.
+    """
+    columns = {view.name: view.column_names for view in declared}
+    kept = {"full": list(columns)}
+    kept |= {f"no_{name}": [other for other in columns if other != name] for name in columns if name != "meter"}
+    kept |= {"meter_only": ["meter"]}
+    variants = [
+        al.Variant(variant, needs=needs, features=[name for view in needs for name in columns[view]])
+        for variant, needs in kept.items()
+    ]
+    # Yesterday's power is there whatever is down now.
+    variants.append(al.Variant("yesterday", needs=[], features=["meter__power_kw_lag_24h"]))
+    everything = [name for names in columns.values() for name in names]
+    return al.FeatureService("power", everything, views=declared, variants=variants, down_after=DOWN_AFTER)
+
+
 def training_sets(world: SimulatedWorld, logs: Mapping[str, ObservationLog]) -> dict[str, al.Dataset]:
-    """The same rows, features and labels twice: `event time` ignores arrivals, `asknown` does not.
+    """The same rows, features and labels three times.
+
+    `naive` is made of today's table, which ignores arrivals and has all corrections; `event time` of what was sent first, as if it
+    had been there at once; `asknown` of what had arrived.
 
     Args:
         world: The world that filled the logs.
@@ -128,70 +140,37 @@ def training_sets(world: SimulatedWorld, logs: Mapping[str, ObservationLog]) -> 
     Returns:
         Name to data set.
     """
-    rows = spine(world)
-    label = al.label("power_kw", horizon=HORIZON, observations=al.Observations(logs["meter"]))
+    rows, label = spine(world), _label(logs)
     naive = {provider: as_if_always_known(log) for provider, log in logs.items()}
+    first = {provider: as_first_published(log) for provider, log in logs.items()}
     return {
-        "event time": al.build_dataset(rows, views(naive), label=label),
+        "naive": al.build_dataset(rows, views(naive), label=label),
+        "event time": al.build_dataset(rows, views(first), label=label),
         "asknown": al.build_dataset(rows, views(logs), label=label),
     }
 
 
-def score(world: SimulatedWorld, sets: Mapping[str, al.Dataset]) -> Scores:
-    """Train on the first days, score on the rest.
-
-    A row trains only if its label had arrived when the training days ended (R12), and if its features look at nothing that
-    those of the tested rows look at; `alignment.split_at` cuts.
+def under_outages(world: SimulatedWorld, logs: Mapping[str, ObservationLog]) -> list[al.Dataset]:
+    """The rows of `asknown` again, under outages that never happened: an outage a day of each provider, twice drawn.
 
     Args:
-        world: The world.
-        sets: What `training_sets` returned.
+        world: The world that filled the logs.
+        logs: Provider to its log.
 
     Returns:
-        The scores.
-
-    Raises:
-        MissingExtraError: If scikit-learn is not installed.
+        Data sets with the rows and labels of `asknown`, and what its features would have been.
     """
-    try:
-        from sklearn.linear_model import Ridge
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "skill", "the worked example's model") from error
-
-    live = sets["asknown"]
-    split = al.split_at(live, world.start + timedelta(days=TRAINING_DAYS))
-    served = split.test_frame(live)
-    truth = served["label"].to_numpy()
-    promised, delivered = {}, {}
-    for name, dataset in sets.items():
-        # Both sets have the same rows in the same order, so one split cuts both.
-        train, test = split.train_frame(dataset), split.test_frame(dataset)
-        model = make_pipeline(StandardScaler(), Ridge()).fit(_matrix(train), train["label"].to_numpy())
-        promised[name] = _error(model.predict(_matrix(test)), truth)
-        delivered[name] = _error(model.predict(_matrix(served)), truth)
-    return Scores(
-        promised=promised,
-        live=delivered,
-        persistence_live=_error(served["meter__power_kw"].fill_null(0.0).to_numpy(), truth),
-        training_rows=len(split.train),
-        test_rows=len(split.test),
-    )
+    rows, label = spine(world), _label(logs)
+    return [
+        al.build_dataset(
+            rows,
+            views(logs),
+            label=label,
+            outages=al.draw_outages(list(logs), world.start, world.end, per_month=30, seed=seed),
+        )
+        for seed in range(2)
+    ]
 
 
-def _error(predicted: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(predicted - truth).mean())
-
-
-def _matrix(frame: pl.DataFrame) -> npt.NDArray[np.float64]:
-    """Features as numbers: ages in minutes, null as 0."""
-    features = frame.drop("site", "prediction_time", "provisional", *LABEL_COLUMNS)
-    ages = [name for name, dtype in features.schema.items() if dtype == pl.Duration]
-    return (
-        features.with_columns(pl.col(name).dt.total_minutes() for name in ages)
-        .cast(pl.Float64)
-        .fill_nan(None)
-        .fill_null(0.0)
-        .to_numpy()
-    )
+def _label(logs: Mapping[str, ObservationLog]) -> al.Label:
+    return al.label("power_kw", horizon=HORIZON, observations=al.Observations(logs["meter"]))

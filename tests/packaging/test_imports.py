@@ -36,6 +36,8 @@ PUBLIC_MODULES = {
     "alignment.online.growing",
     "alignment.online.store",
     "alignment.online.trimming",
+    # How sure a score is, and when values settle: what reports of the shell share with those of the core.
+    "alignment.resampling",
     "alignment.rows",
     "alignment.settling",
     "ingestion.instants",
