@@ -213,8 +213,10 @@ class FeatureExplanation:
         if self.rows["event_time"].null_count():  # a retraction that names its id alone
             distance[self.rows["event_time"].gather(places).is_null().to_numpy()] = _NO_DISTANCE
         arrivals = self._numbers("arrival_time")[places]
-        near = np.arange(len(places)) if most is None else _least(most, distance, -events, -arrivals)
-        places = places[near[np.lexsort((-arrivals[near], -events[near], distance[near]))][:most]]
+        limit = self.t if self.as_of is None else min(self.t, self.as_of)
+        arrivals = np.where(arrivals > instant_us(limit, "t"), arrivals, -arrivals)  # of what came later the soonest first
+        near = np.arange(len(places)) if most is None else _least(most, distance, -events, arrivals)
+        places = places[near[np.lexsort((arrivals[near], -events[near], distance[near]))][:most]]
         by = pl.Series("@by", self.by[places])
         by = by.set(by < 0, None)
         return self.rows[places].with_columns(

@@ -104,6 +104,19 @@ def test_a_window_uses_its_rows_and_tells_the_others_from_them():
     assert found.event_until == at("10:00")
 
 
+def test_a_window_holds_what_comes_a_microsecond_after_its_start():
+    frame = temps(("a", "09:00", "09:00", 1.0), ("a", "09:30", "09:30", 2.0))
+    frame = frame.with_columns(pl.col("event_time", "arrival_time") + timedelta(microseconds=1))
+    found = explained(frame, al.window("temp", "count", "1h"), "10:00")
+    assert (found.value, used(found)) == (2, [0, 1])
+
+
+def test_the_first_event_that_a_lag_may_take_is_older_and_not_outside():
+    frame = temps(("a", "08:30", "08:30", 1.0), ("a", "09:00", "09:00", 2.0))
+    found = explained(frame, al.lag("temp", "1h", "30m"), "10:00")
+    assert (used(found), reasons(found)) == ([1], {0: ("older_event", 1)})
+
+
 def test_nulls_are_passed_over_only_where_that_was_asked_for():
     frame = temps(("a", "08:00", "08:00", None), ("a", "09:00", "09:00", 1.0), ("a", "10:00", "10:00", None))
     plain = explained(frame, al.latest("temp"), "11:00")
@@ -386,6 +399,15 @@ def test_rows_are_bounded_and_the_nearest_are_shown():
     assert {row["reason"]: row["row"] for row in told["unused"]} == {"not_arrived": 25, "outside_window": 16}
     assert told["unused_counts"] == {"not_arrived": 23, "outside_window": 17}
     assert len(found.to_dict(used=None, unused=None)["unused"]) == 40
+
+
+def test_of_revisions_that_came_later_the_soonest_is_shown_and_of_those_that_were_there_the_last():
+    rows = [("a", "10:00", f"{hour}:00", float(hour)) for hour in range(10, 20)]
+    found = explained(temps(*rows), al.latest("temp"), "14:30")
+    assert [(row["reason"], row["arrival_time"][11:16]) for row in found.to_dict(unused=1)["unused"]] == [
+        ("not_arrived", "15:00"),
+        ("superseded", "13:00"),
+    ]
 
 
 @pytest.mark.parametrize(
