@@ -36,6 +36,7 @@ def run(path: Path, folder: Path, shared: Path | None = None) -> Any:
     """
     notebook = nbformat.read(path, as_version=4)
     environment = {**os.environ, "IPYTHONDIR": str(folder / ".ipython"), "PYTHONHASHSEED": "0"}
+    environment["OMP_NUM_THREADS"] = "1"  # scikit-learn's threads wait by spinning, and tests have neighbours
     environment.pop("MPLBACKEND", None)  # pictures go into the notebook, whatever the shell says
     if shared is not None:
         environment["ASKNOWN_SHARED"] = str(shared)
