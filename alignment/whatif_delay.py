@@ -28,7 +28,7 @@ from alignment.resampling import CONFIDENCE, DRAWS, Drawing, DrawnDays, Errors
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.splits import LOOKBACK
 from alignment.views import FeatureView
-from alignment.whatif_text import delay_html, delay_notebook, delay_text
+from alignment.whatif_delay_text import as_html, as_text, notebook_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,13 +121,13 @@ class DelayCost:
 
     def to_html(self) -> str:
         """A page of its own: no scripts, nothing loaded from elsewhere, light or dark as the reader prefers."""
-        return delay_html(self.to_dict())
+        return as_html(self.to_dict())
 
     def _repr_html_(self) -> str:
-        return delay_notebook(self.to_dict())
+        return notebook_html(self.to_dict())
 
     def __str__(self) -> str:
-        return delay_text(self.to_dict())
+        return as_text(self.to_dict())
 
     def __repr__(self) -> str:
         providers = ", ".join(self.frame["provider"].unique(maintain_order=True))

@@ -28,8 +28,8 @@ from alignment.spine import PREDICTION_TIME
 from alignment.splits import LOOKBACK
 from alignment.views import FeatureView
 from alignment.whatif_delay import check_known, notes_of
+from alignment.whatif_outage_text import as_html, as_text, notebook_html
 from alignment.whatif_patterns import Fates
-from alignment.whatif_text import outage_html, outage_notebook, outage_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,9 +49,10 @@ class OutageCost:
             on the same rows without the injected outages (null if none was); `wins`, whether its `mae` is the least.
         winners: One row per pattern: the `winner`, the `runner_up`, by how much (`mae_margin`, paired on the same rows), whether
             that is `clear` (its interval is above 0, and there are five days or more); the variant that the service would have chosen
-            most often (`served`, null if none), at how many rows it would have chosen any (`rows_served`), the error of what it
-            chose (`router_mae`), and how much greater that is than on the same rows without the injected outages
-            (`router_mae_cost`, null if none was).
+            most often (`served`, null if none), at how many rows it would have chosen any (`rows_served`), and on these rows the
+            error of what it chose (`router_mae`), how much greater that is than the winner's (`router_mae_over_winner`), whether
+            that is clear (`misrouted`), and how much greater it is than without the injected outages (`router_mae_cost`, null
+            if none was).
         overall: One row per variant, and the `router`, which asks at each row the variant that the service chose; on the rows
             at which it chose one. `mae_over_router` is how much greater the variant's error is, on the same rows.
         service: The service's name.
@@ -122,13 +123,13 @@ class OutageCost:
 
     def to_html(self) -> str:
         """A page of its own: no scripts, nothing loaded from elsewhere, light or dark as the reader prefers."""
-        return outage_html(self.to_dict())
+        return as_html(self.to_dict())
 
     def _repr_html_(self) -> str:
-        return outage_notebook(self.to_dict())
+        return notebook_html(self.to_dict())
 
     def __str__(self) -> str:
-        return outage_text(self.to_dict())
+        return as_text(self.to_dict())
 
     def __repr__(self) -> str:
         return f"OutageCost({self.service!r}, {self.winners.height} patterns, {self.test_rows} rows tested)"

@@ -52,7 +52,9 @@ _WINNERS: dict[str, Any] = (
     | {"winner": pl.String, "runner_up": pl.String}
     | dict.fromkeys(["mae_margin", "mae_margin_low", "mae_margin_high"], pl.Float64)
     | {"clear": pl.Boolean, "served": pl.String, "rows_served": pl.Int64}
-    | dict.fromkeys(["router_mae", "router_mae_cost", "router_mae_cost_low", "router_mae_cost_high"], pl.Float64)
+    | {"router_mae": pl.Float64}
+    | {f"router_mae_{what}{end}": pl.Float64 for what in ("over_winner", "cost") for end in ("", "_low", "_high")}
+    | {"misrouted": pl.Boolean}
 )
 _OVERALL: dict[str, Any] = {"who": pl.String, "rows": pl.Int64} | dict.fromkeys(
     [*_SCORES, "mae_over_router", "mae_over_router_low", "mae_over_router_high"], pl.Float64
@@ -211,16 +213,20 @@ class Fates:
         found: dict[str, Any] = facts | {
             "winner": first,
             "clear": False,
+            "misrouted": False,
             "rows_served": int((served >= 0).sum()),
         }
         if others:
             margin = errors[others[0]].less(errors[first], days, "margin")
             clear = days.days >= FEW_DAYS and (margin["mae_margin_low"] or 0.0) > 0
             found |= {"runner_up": others[0], "clear": clear} | margin
-        if found["rows_served"]:
+        said = rows[served >= 0]
+        if len(said):
             counts = np.bincount(served[served >= 0], minlength=len(errors))
-            found["served"] = list(errors)[int(counts.argmax())]
-            found["router_mae"] = self._router(rows[served >= 0]).mae
+            router, days = self._router(said), self.drawing.of(self.t[said])
+            over = router.less(self.errors[first].at(said), days, "over_winner", prefix="router_")
+            found |= {"served": list(errors)[int(counts.argmax())], "router_mae": router.mae} | over
+            found["misrouted"] = days.days >= FEW_DAYS and (over["router_mae_over_winner_low"] or 0.0) > 0
         both = rows[(served >= 0) & (self.meant[rows] >= 0)]
         if self.without and len(both):
             before = _chosen_of(self.without, self.meant[both], both)

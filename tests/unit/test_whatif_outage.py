@@ -91,6 +91,8 @@ def test_by_hand_half_a_day_without_the_meter():
     assert (without["served"], without["rows_served"], without["mae_margin"]) == ("spare", 11, 4.0)
     assert (without["router_mae"], without["router_mae_cost"]) == (4.0, 3.0)
     assert up["router_mae_cost"] == pytest.approx(1 / 60)
+    assert (up["router_mae_over_winner"], without["router_mae_over_winner"]) == (0.0, 0.0)
+    assert (up["misrouted"], without["misrouted"]) == (False, False)
     overall = {row["who"]: row for row in report.overall.to_dicts()}
     assert [row["rows"] for row in overall.values()] == [71, 71, 71]
     assert overall["router"]["mae"] == pytest.approx((61 + 11 * 4) / 71)
@@ -126,10 +128,16 @@ def test_whoever_is_better_on_five_days_alike_is_clearly_better():
 def test_a_service_that_prefers_the_worse_variant_is_told():
     prefers = service(al.Variant("spare", features=["plan"]), al.Variant("full", features=["meter"]))
     report = priced(of=prefers, test_from=START + 5 * 24 * HOUR)
-    assert report.winners.select("winner", "served", "clear").rows() == [("full", "spare", True)]
-    assert "The service does not choose the better variant everywhere: all up: full is better than spare." in str(
-        report
+    assert report.winners.select("winner", "served", "clear", "misrouted").rows() == [("full", "spare", True, True)]
+    assert report.winners["router_mae_over_winner"].to_list() == [3.0]
+    assert (
+        "The service does not choose the better variant everywhere: all up, full errs by 3.000 less than what it chooses, spare."
+        in str(report)
     )
+    # Two that are as good as each other, and the service chooses neither: nobody is clearly ahead, and it is wrong all the same.
+    twins = [al.Variant("one", features=["meter"]), al.Variant("other", needs=["plan"], features=["meter"])]
+    report = priced(of=service(al.Variant("spare", features=["plan"]), *twins), test_from=START + 5 * 24 * HOUR)
+    assert report.winners.select("winner", "clear", "misrouted").rows() == [("one", False, True)]
 
 
 def test_rows_at_which_no_variant_fits_are_scored_but_not_for_the_router():
@@ -228,9 +236,13 @@ def test_the_text_is_plain_tables():
         "\n"
         "Mean absolute error, kW:\n"
         "\n"
-        "providers      rows   share  days   full  spare  winner  ahead by            95 %  service  router  outage costs            95 %\n"
-        "all up           60  84.5 %     3  1.017  4.000   full?     2.983  2.917 to 3.000     full   1.017        +0.017  0.000 to 0.083\n"
-        "without meter    11  15.5 %     1  8.000  4.000  spare?     4.000               -    spare   4.000        +3.000               -\n"
+        "providers      rows   share  days   full  spare\n"
+        "all up           60  84.5 %     3  1.017  4.000\n"
+        "without meter    11  15.5 %     1  8.000  4.000\n"
+        "\n"
+        "providers      winner  ahead by            95 %  service chose  router  over winner  95 %  outage costs            95 %\n"
+        "all up          full?     2.983  2.917 to 3.000           full   1.017            -     -        +0.017  0.000 to 0.083\n"
+        "without meter  spare?     4.000               -          spare   4.000            -     -        +3.000               -\n"
         "\n"
         "over all rows  rows    MAE            95 %  over the router            95 %\n"
         "full             71  2.099  1.000 to 4.391           +0.620  0.000 to 1.913\n"
@@ -268,7 +280,7 @@ def test_the_page_and_the_notebook_stand_alone():
     report = priced(down(216, 228))
     page = report.to_html()
     assert page.startswith("<!doctype html>")
-    assert page.count("<tr>") == 3 + 4  # heads; two patterns, two variants and the router
+    assert page.count("<tr>") == 3 + 2 + 2 + 3  # heads; two patterns twice, two variants and the router
     assert not any(word in page for word in ("<script", "src=", "href="))
     piece = report._repr_html_()
     assert not any(word in piece for word in ("<html", "<style"))
