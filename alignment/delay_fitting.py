@@ -98,7 +98,7 @@ def fit_delay(
     columns = [column for column in named if column not in (*CLOCK, "auto")]
     for column in columns:
         if column not in (*rows.entities, *rows.key):
-            raise MissingColumnError(column, f"the entities of {name!r}", [*rows.entities, *rows.key, *CLOCK])
+            raise MissingColumnError(column, f"provider {name!r}", [*rows.entities, *rows.key, *CLOCK])
     measured = Batches.of(rows, columns, until=until, place=f"provider {name!r}")
     if "auto" in named:
         named = tuple(columns) + (("hour",) if _goes_by_hour(measured, zone or "UTC") else ())

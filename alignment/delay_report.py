@@ -13,7 +13,7 @@ import polars as pl
 
 from alignment.arrivals import transform_arrivals
 from alignment.delay_report_text import as_html, as_text, notebook_html
-from alignment.delays import DelayRule, FixedDelay
+from alignment.delays import DelayRule, FixedDelay, PublishSchedule
 from alignment.durations import Duration, DurationLike, instant_from_us, instant_us, parse_duration
 from alignment.errors import DefinitionError, DelayFitError, MissingColumnError
 from alignment.features import event_age, issue_age, latest, window
@@ -134,7 +134,7 @@ def assess_delay(
     until: datetime | None = None,
     lookback: DurationLike | None = None,
     column: str | None = None,
-    times: int = 200,
+    times: int = 1000,
     draws: int = 5,
     provider: str | None = None,
 ) -> DelayReport:
@@ -182,7 +182,7 @@ def assess_delay(
         if not isinstance(rule, DelayRule):
             raise DefinitionError(f"{name}: {rule!r} is not a delay rule", 'e.g. al.FixedDelay("45m").')
     if times < 1 or draws < 1:
-        raise DefinitionError(f"times={times!r} and draws={draws!r} are not both positive", "e.g. times=200, draws=5.")
+        raise DefinitionError(f"times={times!r} and draws={draws!r} are not both positive", "e.g. times=1000, draws=5.")
     rows = as_observations(observations)
     held = _HeldOut.of(rows, since, until, lookback, times)
     view = _view(rows, _column(rows, column), held.lookback)
@@ -284,7 +284,11 @@ def _draws(rule: DelayRule, draws: int) -> list[DelayRule]:
 
 
 def _told(rule: DelayRule) -> str:
-    return f"{rule.duration.text} later" if isinstance(rule, FixedDelay) else repr(rule)
+    if isinstance(rule, FixedDelay):
+        return f"{rule.duration.text} later"
+    if isinstance(rule, PublishSchedule):
+        return f"at {rule.at} {rule.zone}, {rule.days} days after that of the {rule.day_of}"
+    return repr(rule)
 
 
 def _column(rows: Observations, column: str | None) -> str:

@@ -28,6 +28,7 @@ from serving import (
     cli_audit,
     cli_backfill,
     cli_dataset,
+    cli_delays,
     cli_explain,
     cli_ingest,
     cli_leakage,
@@ -36,6 +37,7 @@ from serving import (
     cli_maturity,
     cli_quarantine,
     cli_quickstart,
+    cli_replay,
     cli_serve,
     cli_status,
     cli_ui,
@@ -78,8 +80,10 @@ app.command("audit")(cli_audit.audit)
 app.command("leak-report")(cli_leakage.leak_report)
 app.add_typer(cli_whatif.app, name="whatif")
 app.command("label-maturity")(cli_maturity.label_maturity)
+app.add_typer(cli_delays.app, name="delays")
 app.command("explain")(cli_explain.explain)
 app.command("lineage")(cli_lineage.lineage)
+app.command("replay")(cli_replay.replay)
 app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)
 app.command("ui")(cli_ui.ui)

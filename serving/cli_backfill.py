@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,18 +11,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-import alignment as al
 import ingestion
 from serving import render
 from serving.cli_log import Json, StorageOption, storage_options
+from serving.delay_options import HELP_FOR_HISTORY, parse_delay
 from serving.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ingestion.providers import Provider
-
-_SCHEDULE = re.compile(r"(?P<at>\d{1,2}:\d{2}(?::\d{2})?)\s+(?P<zone>[A-Za-z0-9_+\-/]+)(?:\s+(?P<days>[+-]\d+)d)?")
 
 
 def backfill(
@@ -34,9 +31,7 @@ def backfill(
     ],
     delay: Annotated[
         str | None,
-        typer.Option(
-            help="How late the rows were: 45m, or a time of day: '06:00 Europe/Berlin +1d'. The declared one."
-        ),
+        typer.Option(help=f"How late the rows were; the declared one by default. {HELP_FOR_HISTORY}"),
     ] = None,
     root: Annotated[
         str | None, typer.Option(help="Folder or object-store address of the logs. The declared one.")
@@ -60,7 +55,7 @@ def backfill(
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
     declared = _declared(providers, provider)
-    rule = _rule(delay)
+    rule = parse_delay(delay)
     options = storage_options(storage_option)
     place = root or _declared_root(providers)
     if place is None:
@@ -91,16 +86,6 @@ def _declared_root(file: Path | None) -> str | None:
     from ingestion.providers import load_providers
 
     return load_providers(file).root
-
-
-def _rule(text: str | None) -> al.DelayRule | None:
-    """`45m`, or a time of day with its zone and perhaps a number of days."""
-    if text is None:
-        return None
-    schedule = _SCHEDULE.fullmatch(text.strip())
-    if schedule is None:
-        return al.FixedDelay(text)
-    return al.PublishSchedule(at=schedule["at"], zone=schedule["zone"], days=int(schedule["days"] or 1))
 
 
 def _open(

@@ -15,6 +15,7 @@ import typer
 import alignment as al
 import ingestion
 from serving import render
+from serving.delay_options import HELP_FOR_HISTORY, parse_delay
 from serving.errors import MissingExtraError, NoLogsError, OptionError
 from serving.files import check_picture, read_parquet
 
@@ -100,7 +101,7 @@ def append(
     zone: Annotated[str | None, typer.Option(help="IANA zone of times that have none.")] = None,
     backfill: Annotated[bool, typer.Option("--backfill", help="The rows are history; needs --delay.")] = False,
     delay: Annotated[
-        str | None, typer.Option(help="Declared delay of rows whose arrival is unknown, e.g. 45m.")
+        str | None, typer.Option(help=f"How late rows of unknown arrival were. {HELP_FOR_HISTORY}")
     ] = None,
     evolve: Annotated[bool, typer.Option("--evolve", help="Allow new columns and wider types.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be appended, and stop.")] = False,
@@ -128,7 +129,7 @@ def append(
     def batch(path: Path) -> tuple[pl.DataFrame, str]:
         return read_batch(path, times, values=words(values), keys=keys, zone=zone)
 
-    rule = al.FixedDelay(delay) if delay is not None else None
+    rule = parse_delay(delay)
     if log is None:
         definition = ingestion.ProviderDefinition(
             provider=provider, entities=tuple(words(entities)), kind=kind.value, key=tuple(words(key)) or None

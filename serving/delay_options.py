@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,10 @@ HELP: Final = (
     "PROVIDER=45m: rows arrive so long after their event (forecasts: issue); PROVIDER=+15m or -15m: later or earlier than they "
     "did; PROVIDER=FILE.json: by a fitted rule. Repeatable."
 )
+HELP_FOR_HISTORY: Final = (
+    "45m, or a time of day: '06:00 Europe/Berlin +1d', or FILE.json: a rule that asknown delays fit wrote."
+)
+_SCHEDULE = re.compile(r"(?P<at>\d{1,2}:\d{2}(?::\d{2})?)\s+(?P<zone>[A-Za-z0-9_+\-/]+)(?:\s+(?P<days>[+-]\d+)d)?")
 
 
 def parse_delays(given: Iterable[str] | None) -> dict[str, al.DelayRule]:
@@ -41,17 +46,43 @@ def parse_delays(given: Iterable[str] | None) -> dict[str, al.DelayRule]:
     return found
 
 
+def parse_delay(text: str | None) -> al.DelayRule | None:
+    """The rule for history that one `--delay` option means; None for none.
+
+    Args:
+        text: A duration, a time of day with its zone and perhaps a number of days, or the name of a file with a rule.
+
+    Raises:
+        OptionError: If the file cannot be read or holds no rule.
+        DefinitionError: If it is no duration or time of day.
+
+    Example:
+        >>> parse_delay("45m").duration.text, parse_delay("06:00 Europe/Berlin +2d").days
+        ('45m', 2)
+    """
+    if text is None or text.endswith(".json"):
+        return None if text is None else _read(text, text)
+    schedule = _SCHEDULE.fullmatch(text.strip())
+    if schedule is None:
+        return al.FixedDelay(text)
+    return al.PublishSchedule(at=schedule["at"], zone=schedule["zone"], days=int(schedule["days"] or 1))
+
+
+def _read(path: str, text: str) -> al.DelayRule:
+    try:
+        return read_delay(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise OptionError(f"--delay {text!r} cannot be read: {error.strerror}", "name a fitted rule") from error
+    except (ValueError, KeyError, TypeError, al.AlignmentError) as error:
+        raise OptionError(
+            f"--delay {text!r}: the file holds no delay rule",
+            "write one: asknown delays fit ROOT PROVIDER --out FILE",
+        ) from error
+
+
 def _rule(said: str, text: str) -> al.DelayRule:
     if said.endswith(".json"):
-        try:
-            return read_delay(json.loads(Path(said).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise OptionError(f"--delay {text!r} cannot be read: {error.strerror}", "name a fitted rule") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise OptionError(
-                f"--delay {text!r}: the file holds no delay rule",
-                "write one: asknown delays fit ROOT PROVIDER --out FILE",
-            ) from error
+        return _read(said, text)
     try:
         return al.ShiftedDelay(said.removeprefix("+")) if said[0] in "+-" else al.FixedDelay(said)
     except al.DurationError as error:

@@ -379,7 +379,7 @@ def test_a_bulk_load_is_too_little():
 
 def test_by_must_name_something():
     with pytest.raises(
-        al.MissingColumnError, match="the entities of 'observations' have no column 'sation'|did you mean"
+        al.MissingColumnError, match="did you mean 'station'"
     ):
         al.fit_delay(al.Observations(stations(late_by_station=True), ["station"]), by="sation")
 
