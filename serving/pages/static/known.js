@@ -54,7 +54,7 @@
     const now = charts.instant(t);
     const green = charts.colour("green");
     const size = picture.marks.length > 600 ? 5 : 8;
-    const done = stair(0, reached, { line: { shape: "vh", color: green, width: 2 }, name: "newest event known", showlegend: reached > 0 });
+    const done = stair(0, reached, { line: { shape: "vh", color: green, width: 2 }, name: "newest event that arrived", showlegend: reached > 0 });
     if (reached) {
       done.x.push(done.x[done.x.length - 1]);
       done.y.push(now);

@@ -47,7 +47,7 @@
         hovertemplate: "%{text}<br>%{y:,} keys<extra></extra>",
       }],
       layout: charts.layout({
-        xaxis: charts.axis(`${since}, ${name}${last.until === null ? " (last bar: this and more)" : ""}`), yaxis: charts.axis("keys", { rangemode: "tozero" }), bargap: 0,
+        xaxis: charts.axis(`${since}, ${name}`), yaxis: charts.axis("keys", { rangemode: "tozero" }), bargap: 0,
       }),
     };
   });
