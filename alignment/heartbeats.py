@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from alignment.observations import Observations
 from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, RETRACTION, canonical, check_rows, checked
@@ -40,7 +41,8 @@ def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) 
     """
     sent = {id(view.observations.source or view): view.observations for view in views}.values()
     found = [heartbeats_in(rows, position=position) for rows in sent]
-    return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+    # numpy's own unique hashes, badly where most instants are whole seconds
+    return pl.Series(np.concatenate([np.empty(0, np.int64), *found])).unique().sort().to_numpy()
 
 
 def heartbeats_in(rows: Observations, *, position: int | None = None) -> Instants:

@@ -984,7 +984,7 @@ FAULTS = [
     Fault(
         "rows that came with no heartbeat count",
         "R20",
-        "frame = frame.filter(pl.Series(np.isin(frame[ARRIVAL].to_numpy(), beats)))",
+        "frame = frame.filter(pl.col(ARRIVAL).is_in(beats.implode()))",
         "pass",
         tests="outages",
     ),
