@@ -57,7 +57,7 @@ def _feature_text(one: Mapping[str, Any]) -> list[str]:
     lines = [f"{one['feature']} = {_value(one)} ({one['status']})", f"  {_looks_at(one)}"]
     shown = one["used"]
     lines.append(f"  used: {_count(one['used_count'])}{_only(shown, one['used_count'])}")
-    lines += _rows_text(shown)
+    lines += _rows_text(one, shown)
     lines.append(f"  not used: {_counts(one['unused_counts'])}")
     for row in one["unused"]:
         lines.append(f"    {_name(row)}: {row['text']}")
@@ -65,10 +65,10 @@ def _feature_text(one: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _rows_text(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _rows_text(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rows:
         return []
-    columns = _columns(rows)
+    columns = _columns(one, rows)
     lines = [[_TITLES[name] for name in columns], *([_cell(row, name) for name in columns] for row in rows)]
     return [f"    {line}" for line in aligned(lines).splitlines()]
 
@@ -110,28 +110,26 @@ def _feature_html(one: Mapping[str, Any], most: int | None) -> str:
         f'<p style="max-width:46rem;margin:0 0 .75em;opacity:.8">{escape(_looks_at(one))}</p>',
     ]
     size = f"Used: {_count(one['used_count'])}{_only(used, one['used_count'])}"
-    parts.append(_used_html(size, used) if used else f'<p style="margin:.5em 0">{escape(size)}</p>')
+    parts.append(_used_html(one, size, used) if used else f'<p style="margin:.5em 0">{escape(size)}</p>')
     counts = f"Not used: {_counts(one['unused_counts'])}"
-    parts.append(
-        _unused_html(counts, one["unused"]) if one["unused"] else f'<p style="margin:.5em 0">{escape(counts)}</p>'
-    )
+    parts.append(_unused_html(one, counts) if one["unused"] else f'<p style="margin:.5em 0">{escape(counts)}</p>')
     edge = f"border-left:.25em solid {ORANGE if one['naive']['differs'] else 'rgba(128,128,128,.35)'};padding-left:.6em"
     parts.append(f'<p style="max-width:46rem;margin:.75em 0 0;{edge}">{escape(_naive(one))}</p>')
     return "\n".join(parts)
 
 
-def _used_html(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = _columns(rows)
+def _used_html(one: Mapping[str, Any], caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = _columns(one, rows)
     head = "".join(th(_TITLES[name], right=name in _NUMBERS) for name in columns)
     return table(caption, head, [f"<tr>{_cells(row, columns)}</tr>" for row in rows])
 
 
-def _unused_html(caption: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = ("row", "event_time", "arrival_time", "value")
+def _unused_html(one: Mapping[str, Any], caption: str) -> str:
+    columns = ["row", "event_time", "arrival_time", *(["value"] if _reads(one) else [])]
     head = "".join(th(_TITLES[name], right=name in _NUMBERS) for name in columns) + th("why not")
     body = [
         f'<tr>{_cells(row, columns)}<td style="{LEFT};white-space:normal;min-width:18rem">{escape(row["text"])}</td></tr>'
-        for row in rows
+        for row in one["unused"]
     ]
     return f'<div style="margin-top:.75em">{table(caption, head, body)}</div>'
 
@@ -219,10 +217,15 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"row {row['row']}{event}"
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _reads(one: Mapping[str, Any]) -> bool:
+    """Whether a feature reads a column; ages read none."""
+    return "column" in one["declared"]
+
+
+def _columns(one: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns of which these rows have something."""
-    always = ("row", "event_time", "arrival_time", "revision", "age", "value")
-    return [name for name in _TITLES if name in always or any(row[name] is not None for row in rows)]
+    always = {"row", "event_time", "arrival_time", "revision", "age"} | ({"value"} if _reads(one) else set())
+    return [name for name in _TITLES if name in always or any(row[name] is not None for row in rows if name in row)]
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
