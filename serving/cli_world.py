@@ -81,7 +81,7 @@ def serve(
     world = LiveWorld(time=time, seed=seed)
     stop = threading.Event()
     with ExitStack() as stack:
-        server = stack.enter_context(WorldServer(world, port=port, outages=_outages(outage or [])))
+        server = stack.enter_context(WorldServer(world, port=port, outages=planned(outage or [])))
         if mqtt is not None:
             stack.enter_context(publisher(server, mqtt))
         typer.echo(server.address)
@@ -106,8 +106,11 @@ def _wait(stop: threading.Event) -> None:
             signal.signal(number, handler)
 
 
-def _outages(given: list[str]) -> dict[str, list[FeedOutage]]:
+def planned(given: list[str]) -> dict[str, list[FeedOutage]]:
     """Outages by provider.
+
+    Args:
+        given: As `parse_outage` reads them; those that begin after a duration begin so long after now.
 
     Raises:
         OptionError: If one names no provider or no site.

@@ -22,6 +22,7 @@ from ingestion.sources.world_declarations import declarations
 from ingestion.sources.world_feeds import PROVIDERS, LiveWorld, WorldServer, WorldTime
 from ingestion.sources.world_outages import FeedOutage
 from serving.cli import run
+from serving.cli_world import planned
 
 ANCHOR = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SPEED = 60.0  # a simulated hour is a minute; readings come every ten seconds
@@ -257,6 +258,13 @@ def test_outages_are_ordered_on_the_command_line(capsys: pytest.CaptureFixture[s
         assert [len(server.world.outages.going_on(name, ANCHOR)) for name in PROVIDERS] == [0, 0, 0, 0, 1]
         assert run(["world", "outage", "meter", "--port", port, "--end", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["providers"]["meter"]["outages"] == []
+
+
+def test_planned_outages_are_counted_from_now() -> None:
+    before = datetime.now(UTC)
+    (outage,) = planned(["meter,2m,90s,lost,entity=dune", "inverter,0s,1h,slow=3"])["meter"]
+    assert timedelta(minutes=2) <= outage.start - before < timedelta(minutes=3)
+    assert outage == FeedOutage(start=outage.start, end=outage.start + 90 * SECOND, lost=True, sites=("dune",))
 
 
 @pytest.mark.parametrize(
