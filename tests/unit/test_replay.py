@@ -114,6 +114,13 @@ def test_a_slow_provider_takes_a_multiple_of_its_delay():
     assert temps(replayed) == [8.0, 9.0, 9.0]
 
 
+def test_a_run_that_came_before_its_issue_is_not_quicker_while_its_provider_is_slow():
+    run = {"station": "a", "event_time": at(12), "issue_time": at(10), "arrival_time": at(9, 40), "wind": 5.0}
+    view = al.FeatureView("wind", ["station"], pl.DataFrame([run]), [al.forecast("wind", "1h")], kind="forecast")
+    moved = al.transform_arrivals(view, outages=[al.Outage("wind", at(9), at(11), slow=3.0)])[0]
+    assert moved.observations.lazy().collect()["arrival_time"].to_list() == [at(9, 40)]
+
+
 def test_what_withdraws_all_issues_stays_behind_those_that_came_before_it():
     run = {"station": "a", "event_time": at(12), "issue_time": at(8), "arrival_time": at(10), "wind": 5.0}
     withdrawn = run | {"issue_time": None, "arrival_time": at(10, 5), "wind": None, "is_retraction": True}
