@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from alignment.codes import (
+    COUNT,
     EVERYTHING,
     FIRST,
     GRID,
     LAST,
     LAST_N,
+    MAX,
+    MEAN,
+    MIN,
     MISSING,
     NAN,
     NEVER,
@@ -21,10 +25,11 @@ from alignment.codes import (
     PRESENT,
     PRESENT_NULL,
     RETRACTED,
+    SUM,
     WITHDRAWN,
 )
 from alignment.jit import inner, jit
-from alignment.kernels.windows import aggregate_window
+from alignment.kernels.windows import aggregate_further, exact_sum_fits, has_nan, totals
 
 
 @inner
@@ -149,6 +154,7 @@ def sweep(
     questions = len(kinds)
     hints = np.zeros(2 * questions, np.int64)
     plain = not (forecast or with_id or first_only)
+    nothing = values.dtype.type(0)
     for task in range(first_task, last_task):
         entity, q_low, q_high = tasks[task, 0], tasks[task, 1], tasks[task, 2]
         low, n = offsets[entity], offsets[entity + 1] - offsets[entity]
@@ -304,38 +310,59 @@ def sweep(
                     a, b = max(begin, lowest), min(end, highest + 1)
                     low_k, high_k = aggregate_start[k], aggregate_start[k + 1]
                     filled, there, nan = 0, False, False
+                    total, whole = 0.0, nothing
+                    least = greatest = nothing
                     if b <= a:
                         pass
                     elif has_values:
-                        filled, nan = aggregate_window(
-                            events[a:b],
-                            column[a:b],
-                            state[a:b],
-                            integers,
-                            aggregate_kinds,
-                            aggregate_shares,
-                            aggregate_targets,
-                            low_k,
-                            high_k,
-                            q,
-                            exact,
-                            real,
-                            known,
-                            overflow,
-                        )
+                        filled, total, whole, least, greatest = totals(column, state, a, b)
+                        nan = total != total and has_nan(column, state, a, b)
                     else:
                         for p in range(a, b):
                             filled += state[p] == PRESENT
                     counts[target, q] = filled
                     if filled > 0:
                         states[target, q] = PRESENT
+                        further = False
                         for m in range(low_k, high_k):
-                            if aggregate_kinds[m] == FIRST or aggregate_kinds[m] == LAST:
-                                up = aggregate_kinds[m] == FIRST
+                            aggregate, to = aggregate_kinds[m], aggregate_targets[m]
+                            if aggregate == COUNT:
+                                continue
+                            if aggregate == FIRST or aggregate == LAST:
+                                up = aggregate == FIRST
                                 p = a if up else b - 1
                                 while state[p] != PRESENT:
                                     p += 1 if up else -1
-                                picks[aggregate_targets[m], q] = NAN if nan else current[p]
+                                picks[to, q] = NAN if nan else current[p]
+                                continue
+                            known[to, q] = 1
+                            if aggregate == MEAN:
+                                real[to, q] = total / filled
+                            elif aggregate == SUM:
+                                exact[to, q] = whole
+                                if integers and abs(total) > 4e18 and not exact_sum_fits(column, state, a, b):
+                                    overflow[0] = to + 1
+                            elif aggregate == MIN or aggregate == MAX:
+                                exact[to, q] = whole if nan else least if aggregate == MIN else greatest
+                            else:
+                                further = True
+                        if further:
+                            aggregate_further(
+                                events[a:b],
+                                column[a:b],
+                                state[a:b],
+                                filled,
+                                total,
+                                nan,
+                                aggregate_kinds,
+                                aggregate_shares,
+                                aggregate_targets,
+                                low_k,
+                                high_k,
+                                q,
+                                real,
+                                known,
+                            )
                     else:
                         for p in range(a, b):
                             there = there or state[p] == PRESENT_NULL

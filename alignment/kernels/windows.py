@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alignment.codes import COUNT, FIRST, LAST, MAX, MEAN, MIN, PRESENT, QUANTILE, SLOPE, STD, SUM, VAR
+from alignment.codes import PRESENT, QUANTILE, SLOPE, STD, VAR
 from alignment.jit import inner
 from alignment.kernels.sorting import merge_sort
 
@@ -16,19 +16,6 @@ _ROUNDS = 64
 """After so many rounds without an end selecting is given up for sorting."""
 _SELECTED = 2
 """Up to so many quantiles of one window are selected one by one; for more its values are sorted."""
-
-
-@inner
-def _exact_sum_fits(column: Any, state: Any) -> Any:
-    """Whether the integers sum to something that fits in 64 bits."""
-    high, low = np.int64(0), np.int64(0)
-    for i in range(len(column)):
-        if state[i] == PRESENT:
-            x = np.int64(column[i])
-            high += x >> 32
-            low += x & 0xFFFFFFFF
-    high += low >> 32
-    return -(1 << 31) <= high < (1 << 31)
 
 
 @inner
@@ -147,14 +134,6 @@ def _count_quantiles(kinds: Any, low: int, high: int) -> int:
 
 
 @inner
-def _has_nan(column: Any, state: Any) -> bool:
-    for i in range(len(column)):
-        if state[i] == PRESENT and column[i] != column[i]:
-            return True
-    return False
-
-
-@inner
 def _squares(column: Any, state: Any, mean: float) -> float:
     squares = 0.0
     for i in range(len(column)):
@@ -175,65 +154,79 @@ def _present(values: Any, state: Any, found: Any) -> None:
 
 
 @inner
-def aggregate_window(
+def has_nan(column: Any, state: Any, a: int, b: int) -> bool:
+    """Whether one of the values in slots `a` to `b` is NaN."""
+    for i in range(a, b):
+        if state[i] == PRESENT and column[i] != column[i]:
+            return True
+    return False
+
+
+@inner
+def exact_sum_fits(column: Any, state: Any, a: int, b: int) -> Any:
+    """Whether the integers in slots `a` to `b` sum to something that fits in 64 bits."""
+    high, low = np.int64(0), np.int64(0)
+    for i in range(a, b):
+        if state[i] == PRESENT:
+            x = np.int64(column[i])
+            high += x >> 32
+            low += x & 0xFFFFFFFF
+    high += low >> 32
+    return -(1 << 31) <= high < (1 << 31)
+
+
+@inner
+def totals(column: Any, state: Any, a: int, b: int) -> Any:
+    """Of the values in slots `a` to `b`, left to right (R8): how many, their sum as a float and in their own type, least, greatest.
+
+    Where a sum waits for the one before it, looking whether a slot holds a value costs nothing.
+    """
+    while a < b and state[a] != PRESENT:
+        a += 1
+    n = 0
+    total = 0.0
+    whole = column.dtype.type(0)
+    least = greatest = column[min(a, b - 1)]
+    for i in range(a, b):
+        if state[i] == PRESENT:
+            x = column[i]
+            n += 1
+            total += float(x)
+            whole += x
+            least = x if x < least else least
+            greatest = x if x > greatest else greatest
+    return n, total, whole, least, greatest
+
+
+@inner
+def aggregate_further(
     events: Any,
     column: Any,
     state: Any,
-    integers: bool,
+    n: int,
+    total: float,
+    nan: bool,
     kinds: Any,
     shares: Any,
     targets: Any,
     low: int,
     high: int,
     out: int,
-    exact: Any,
     real: Any,
     known: Any,
-    overflow: Any,
-) -> tuple[int, bool]:
-    """Write the aggregates numbered `low` to `high` of the slots given; how many values there are, and whether one is NaN.
+) -> None:
+    """Write those of the aggregates numbered `low` to `high` that take more than `totals`: spread, quantiles, slope.
 
-    Every aggregate is computed from the values in order, left to right (R8). Where a sum waits for the one before it, looking
-    whether a slot holds a value costs nothing.
+    A call costs more than a short window, so the others are written where the window is looked up.
     """
-    start = 0
-    while start < len(state) and state[start] != PRESENT:
-        start += 1
-    if start == len(state):
-        return 0, False
-    n = 0
-    total = 0.0
-    whole = column.dtype.type(0)
-    least = greatest = column[start]
-    for i in range(start, len(column)):
-        if state[i] == PRESENT:
-            x = column[i]
-            n += 1
-            total += float(x)
-            if integers:
-                whole += x
-            least = x if x < least else least
-            greatest = x if x > greatest else greatest
-    nan = total != total and _has_nan(column, state)
-    if not integers:
-        whole = column.dtype.type(total)
     squares = -1.0
     sorted_yet = False
     quantiles = -1
     ordered = column[:0]
     for k in range(low, high):
         kind = kinds[k]
-        if kind == COUNT or kind == FIRST or kind == LAST:
-            continue
         target = targets[k]
-        known[target, out] = 1
-        if kind == SUM:
-            exact[target, out] = whole
-            if integers and abs(total) > 4e18 and not _exact_sum_fits(column, state):
-                overflow[0] = target + 1
-        elif kind == MEAN:
-            real[target, out] = total / n
-        elif kind == STD or kind == VAR:
+        if kind == STD or kind == VAR:
             if n < 2 and not nan:
                 known[target, out] = 0
                 continue
@@ -241,10 +234,6 @@ def aggregate_window(
                 squares = _squares(column, state, total / n)
             variance = np.nan if nan else squares / (n - 1)
             real[target, out] = math.sqrt(variance) if kind == STD else variance
-        elif kind == MIN:
-            exact[target, out] = whole if nan else least
-        elif kind == MAX:
-            exact[target, out] = whole if nan else greatest
         elif kind == QUANTILE:
             if nan:
                 real[target, out] = np.nan
@@ -275,4 +264,3 @@ def aggregate_window(
                 known[target, out] = 0
                 continue
             real[target, out] = _slope(values, moments, n)
-    return n, nan

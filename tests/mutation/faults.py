@@ -235,14 +235,12 @@ FAULTS = [
     Fault(
         "a NaN is passed over by min",
         "R8",
-        "exact[target, out] = whole if nan else least",
-        "exact[target, out] = least",
+        "exact[to, q] = whole if nan else least if aggregate == MIN",
+        "exact[to, q] = least if aggregate == MIN",
     ),
     Fault("a NaN is passed over by last", "R8", "= NAN if nan else current[p]", "= current[p]"),
-    Fault("an integer sum wraps around", "R8", "overflow[0] = target + 1", "pass"),
-    Fault(
-        "first and last change places", "R8", "up = aggregate_kinds[m] == FIRST\n", "up = aggregate_kinds[m] == LAST\n"
-    ),
+    Fault("an integer sum wraps around", "R8", "overflow[0] = to + 1", "pass"),
+    Fault("first and last change places", "R8", "up = aggregate == FIRST\n", "up = aggregate == LAST\n"),
     # --- lags, leads, sequences -----------------------------------------------------------------------------------
     Fault(
         "a lag's tolerance is ignored",
