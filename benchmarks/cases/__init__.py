@@ -8,6 +8,7 @@ CASES = (
     "snapshot",
     "growth",
     "startup",
+    "explain",
     "bulk_load",
     "thousand_providers",
     "steady_files",
@@ -15,6 +16,7 @@ CASES = (
     "push_http_single",
     "nats_consume",
     "mqtt_consume",
+    "replay",
     "serve_in_process",
     "serve_http",
 )
