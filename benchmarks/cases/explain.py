@@ -12,6 +12,7 @@ import polars as pl
 
 import alignment as al
 import ingestion
+from benchmarks.answers import Verdict
 from benchmarks.bench import OURS, Bench
 from benchmarks.harness import Comparison, Result
 from benchmarks.report import Report, Target
@@ -39,10 +40,9 @@ def run(bench: Bench) -> Report:
     t = START + timedelta(minutes=rows * 9 // 10)
     with tempfile.TemporaryDirectory() as folder:
         view = al.FeatureView("weather", observations=_log(Path(folder), rows), features=FEATURES)
-        found = al.explain(view, "s0", t)
-        problem = _problem(view, t, found, rows)
+        verdict = _judge(view, t, al.explain(view, "s0", t), rows)
         comparisons = [
-            _measured(title, view, t, names, rounds=bench.rounds or 5, problem=problem)
+            _measured(title, view, t, names, rounds=bench.rounds or 5, verdict=verdict)
             for title, names in (("one feature", ["weather__temp"]), ("16 features", None))
         ]
     targets = [
@@ -66,21 +66,22 @@ def _log(folder: Path, rows: int) -> ingestion.ObservationLog:
     return log
 
 
-def _problem(view: al.FeatureView, t: datetime, found: al.Explanation, rows: int) -> str:
-    """What is wrong with an explanation; empty if nothing is."""
+def _judge(view: al.FeatureView, t: datetime, found: al.Explanation, rows: int) -> Verdict:
+    """Whether every feature has the join's value and tells of every row."""
     joined = al.point_in_time_join(pl.DataFrame({"station": ["s0"], "prediction_time": [t]}), view)
-    for one in found.features:
-        if pl.Series([one.value]).to_list() != pl.Series([joined[one.feature][0]]).to_list():
-            return f"{one.feature} is not the join's"
-        if one.used.height + sum(one.unused_counts.values()) != rows:
-            return f"{one.feature} does not tell of every row"
-    return ""
+    wrong = [
+        one.feature
+        for one in found.features
+        if pl.Series([one.value]).to_list() != pl.Series([joined[one.feature][0]]).to_list()
+        or one.used.height + sum(one.unused_counts.values()) != rows
+    ]
+    return Verdict(len(found.features), len(wrong), wrong[0] if wrong else "")
 
 
 def _measured(
-    title: str, view: al.FeatureView, t: datetime, names: list[str] | None, *, rounds: int, problem: str
+    title: str, view: al.FeatureView, t: datetime, names: list[str] | None, *, rounds: int, verdict: Verdict
 ) -> Comparison:
-    result = Result(OURS, "asknown", "exact", problem=problem)
+    result = Result(OURS, "asknown", "exact", verdict=verdict)
     for number in range(rounds):
         wall, cpu = time.perf_counter(), time.process_time()
         al.explain(view, f"s{1 + number % (STATIONS - 1)}", t, features=names).to_dict()
