@@ -18,7 +18,12 @@ PAGES = [
 ]
 
 
-OUTSIDE_THE_DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "feature_repo" / "README.md"]
+OUTSIDE_THE_DOCS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "feature_repo" / "README.md",
+    ROOT / "notebooks" / "README.md",
+]
 
 
 @pytest.mark.parametrize("page", OUTSIDE_THE_DOCS, ids=lambda page: str(page.relative_to(ROOT)))

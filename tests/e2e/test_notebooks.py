@@ -38,6 +38,9 @@ def test_a_notebook_can_be_read_where_it_cannot_be_run(path: Path) -> None:
     assert kinds <= {"stdout", "value", "picture"}  # no warnings, no widgets
     assert MACHINE.findall(path.read_text(encoding="utf-8")) == []
     assert path.stat().st_size < 600_000
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    links = [link for text in texts for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 def test_the_notebooks_are_numbered_in_the_order_of_reading() -> None:
