@@ -235,7 +235,7 @@ def label_maturity(
         arrived=quantiles(counting["arrived"].cast(pl.Duration("us"))),
         settled=quantiles(counting["settled"].cast(pl.Duration("us"))),
         curve=pl.DataFrame(curve, schema=_CURVE),
-        series=series_of(revisions, counting, rows.entities, share, release_us),
+        series=series_of(revisions, counting, rows.entities, share, _wait(release)),
         release=release,
         embargo=_embargo(counting, release, ahead, share),
         notes=_notes(counting, watched_us, share),
@@ -281,6 +281,17 @@ def _release(counting: pl.DataFrame, settled_us: int | None) -> str | None:
     if settled_us is None:
         return None
     return readable(settled_us) if counting["late"].any() else "first"
+
+
+def _wait(release: str | None) -> int | None:
+    """How long a release waits; 0 for the first one, None where there is none."""
+    return (
+        None
+        if release is None
+        else 0
+        if release == "first"
+        else parse_duration(release, "release", allow_zero=True).total_us
+    )
 
 
 def _embargo(counting: pl.DataFrame, release: str | None, ahead: Duration | None, share: float) -> str | None:
