@@ -24,6 +24,7 @@ _SIZES: Final = (
     ("30 days", 30 * _DAY_US),
     ("365 days", 365 * _DAY_US),
 )
+_FINEST: Final = 200
 _MOST_POINTS: Final = 400
 _FEW_DAYS: Final = 3
 
@@ -138,7 +139,7 @@ def _histogram(delays: pl.Series) -> list[dict[str, Any]]:
         return []
     low, high, greatest = (delays.quantile(q, "linear") for q in (0.0, 0.99, 1.0))
     low, high, greatest = float(low or 0), float(high or 0), float(greatest or 0)
-    width = max((high - low) / BINS, 1.0)
+    width = max((high - low) / BINS, abs(high) / _FINEST, 1e6)  # where all are equal, one bar
     numbers = ((delays - low) / width).floor().clip(0, BINS).cast(pl.Int64)
     counts = dict(numbers.value_counts().iter_rows())
     bins = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST_MARKS: Final = 3_000
 MOST_COLUMNS: Final = 6
+_REVISION, _REVISIONS, _REPLACED = "@revision", "@revisions", "@replaced"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SPANS: Final = tuple(
     timedelta(hours=hours)
@@ -68,8 +70,9 @@ class Marks:
     """One mark per revision.
 
     Attributes:
-        rows: Each with `event`, `arrival`, `issue` (of forecasts), `revision` from 1, `revisions` of its key, `replaced` (when
-            the next revision arrived, or null), `retraction`, `arrival_kind`, `values` as text by column.
+        rows: Each with `event`, `arrival`, `issue` (of forecasts), `revision` from 1, `revisions` of its key, `current` (from when
+            until when it is the one that counts for its event; no end is null), `retraction`, `arrival_kind`, `values` as text by
+            column.
         columns: The columns that `values` have.
         every: Of so many events one is drawn.
         events: How many events there are in the window.
@@ -119,47 +122,73 @@ def marks_of(view: al.FeatureView, entity: Mapping[str, Any], begin: datetime, e
     """
     observations = view.observations
     columns = [name for name in view.columns_read if name not in observations.entities][:MOST_COLUMNS]
+    rows = entity_rows(view, entity, columns)
     window = pl.col(EVENT).is_between(_us(begin), _us(end))
-    frame, _ = check_rows(observations, entity_rows(view, entity, columns).filter(window).collect())
-    events = frame[EVENT].unique().sort()
-    every = 1
-    if frame.height > MOST_MARKS:
-        every = -(-frame.height // MOST_MARKS)
-        frame = frame.filter(pl.col(EVENT).is_in(events.gather_every(every).implode()))
+    if not observations.key:  # where ids are declared, a revision may have moved its event out of the window (R4)
+        rows = rows.filter(window)
+    frame, _ = check_rows(observations, rows.collect())
     key = [*(observations.key or [EVENT]), *([ISSUE] if ISSUE in frame.columns else [])]
     order = [ARRIVAL, *([ORDER] if ORDER in frame.columns else [])]
-    same = pl.int_range(1, pl.len() + 1).over(key)
-    frame = (
-        frame.sort(*order, maintain_order=True)
-        .head(4 * MOST_MARKS)
-        .with_columns(
-            same.alias("@revision"),
-            pl.len().over(key).alias("@revisions"),
-            pl.col(ARRIVAL).shift(-1).over(key).alias("@replaced"),
-        )
-        .sort(EVENT, *order, maintain_order=True)
+    frame = frame.sort(*order, maintain_order=True).with_columns(
+        pl.int_range(1, pl.len() + 1).over(key).alias(_REVISION),
+        pl.len().over(key).alias(_REVISIONS),
+        pl.col(ARRIVAL).shift(-1).over(key).alias(_REPLACED),
     )
-    return Marks(
-        rows=[_mark(row, columns) for row in frame.iter_rows(named=True)],
-        columns=columns,
-        every=every,
-        events=len(events),
-    )
+    frame = frame.filter(window).sort(EVENT, *order, maintain_order=True)
+    events = frame[EVENT].unique().sort()
+    every = max(1, -(-frame.height // MOST_MARKS))
+    if every > 1:
+        frame = frame.filter(pl.col(EVENT).is_in(events.gather_every(every).implode())).head(4 * MOST_MARKS)
+    found = [_mark(row, columns) for row in frame.iter_rows(named=True)]
+    if observations.kind == "forecast":
+        _set_current_issues(found)
+    return Marks(rows=found, columns=columns, every=every, events=len(events))
 
 
 def _mark(row: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
-    issue, replaced = row.get(ISSUE), row["@replaced"]
+    issue, replaced, retraction = row.get(ISSUE), row[_REPLACED], bool(row.get(RETRACTION))
+    counts = not retraction and replaced != row[ARRIVAL]
+    until = None if replaced is None else instant(replaced)
     return {
         "event": instant(row[EVENT]),
         "arrival": instant(row[ARRIVAL]),
         "issue": None if issue is None else instant(issue),
-        "revision": row["@revision"],
-        "revisions": row["@revisions"],
-        "replaced": None if replaced is None else instant(replaced),
-        "retraction": bool(row.get(RETRACTION)),
+        "revision": row[_REVISION],
+        "revisions": row[_REVISIONS],
+        "current": [[instant(row[ARRIVAL]), until]] if counts else [],
+        "retraction": retraction,
         "arrival_kind": row.get(ARRIVAL_KIND),
         "values": {name: value_text(row[name]) for name in columns},
     }
+
+
+def _set_current_issues(marks: list[dict[str, Any]]) -> None:
+    """Of forecasts, when each revision is that of its event's greatest present issue (R2, R3); marks are in order of arrival."""
+    for _, group in groupby(marks, key=lambda mark: mark["event"]):
+        present: dict[datetime, dict[str, Any]] = {}
+        current: dict[str, Any] | None = None
+        for mark in group:
+            mark["current"] = []
+            if not mark["retraction"]:
+                present[mark["issue"]] = mark
+            elif mark["issue"] is None:
+                present.clear()
+            else:
+                present.pop(mark["issue"], None)
+            newest = present[max(present)] if present else None
+            if newest is not current:
+                if current is not None:
+                    current["current"][-1][1] = mark["arrival"]
+                if newest is not None:
+                    newest["current"].append([mark["arrival"], None])
+            current = newest
+    for mark in marks:
+        mark["current"] = [span for span in mark["current"] if span[0] != span[1]]
+
+
+def is_current(mark: Mapping[str, Any], t: datetime) -> bool:
+    """Whether a mark's revision is the one that counts for its event at t."""
+    return any(begin <= t and (end is None or t < end) for begin, end in mark["current"])
 
 
 def instant(us: int) -> datetime:

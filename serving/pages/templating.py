@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from alignment.explain_words import declared_text
 from serving.pages.assets import version_of_plotly
+from serving.pages.marks import is_current
 from serving.pages.plain import age_text, instant_text, iso, to_json, value_text
 
 
@@ -32,6 +33,7 @@ def environment() -> jinja2.Environment:
         count=lambda number: f"{number:,}",
         data=lambda value: Markup(to_json(value)),  # noqa: S704 - no letter in it can end an element
         seconds=lambda instant: round(instant.astimezone(UTC).timestamp()),
+        current_at=is_current,
         declared=declared_text,
         iso_text=lambda text: "-" if text is None else instant_text(datetime.fromisoformat(text)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from serving.http import Tokens
 from serving.pages import Pages, PagesApp, Site
 from serving.pages.freshness import freshness, outages, signs_of
 from serving.pages.habits import habits
+from serving.pages.marks import is_current, marks_of
 from serving.pages.plain import iso
 from tests.http_serving import READ, TOKENS, application, bearer
 from tests.http_serving import ask as ask_app
@@ -211,19 +213,44 @@ def test_what_changed_between_two_instants_is_marked(site: Pages) -> None:
     assert not any(cell["changed"] for cell in same)
 
 
-def test_the_picture_has_one_mark_per_revision_and_says_when_each_was_replaced(site: Pages) -> None:
+def test_the_picture_has_one_mark_per_revision_and_says_when_each_counts(site: Pages) -> None:
     marks = known(site, at(11, 30))["picture"]["marks"]
-    found = [
-        (mark["event"], mark["arrival"], mark["revision"], mark["revisions"], mark["replaced"], mark["retraction"])
-        for mark in marks
-    ]
+    found = [(mark["event"], mark["arrival"], mark["revision"], mark["revisions"], mark["current"]) for mark in marks]
     expected = []
     for event, arrival, _, withdrawn in ROWS:
         same = sorted(other[1] for other in ROWS if other[0] == event)
         place = same.index(arrival)
-        later = iso(same[place + 1]) if place + 1 < len(same) else None
-        expected.append((iso(event), iso(arrival), place + 1, len(same), later, withdrawn))
+        until = iso(same[place + 1]) if place + 1 < len(same) else None
+        expected.append((iso(event), iso(arrival), place + 1, len(same), [] if withdrawn else [[iso(arrival), until]]))
     assert sorted(found) == sorted(expected)
+    assert [mark["event"] for mark in marks if mark["retraction"]] == ["2026-01-05T08:00:00Z"]
+
+
+@pytest.mark.parametrize("kind", ["measurement", "forecast", "with ids"])
+def test_the_marks_that_count_at_t_are_the_snapshot_at_t(kind: str) -> None:
+    draw = random.Random(kind)
+    rows = []
+    for n in range(60):
+        event, withdrawn = draw.randrange(4), draw.random() < 0.25
+        rows.append(
+            {
+                "id": draw.randrange(5),
+                "event_time": at(1, event) if kind != "with ids" or not withdrawn else None,
+                "arrival_time": at(2, draw.randrange(30)),
+                "issue_time": None if withdrawn and draw.random() < 0.5 else at(0, draw.randrange(3)),
+                "is_retraction": withdrawn,
+                "log_sequence": n,
+                "x": n,
+            }
+        )
+    arguments: dict[str, Any] = {"measurement": {}, "forecast": {"kind": "forecast"}, "with ids": {"key": ["id"]}}[kind]
+    frame = pl.DataFrame(rows)
+    view = al.FeatureView("v", [], frame, [al.latest("x")], **arguments)
+    marks = marks_of(view, {}, at(0), at(3)).rows
+    for minute in range(31):
+        t = at(2, minute)
+        counting = sorted((mark["event"], int(mark["values"]["x"])) for mark in marks if is_current(mark, t))
+        assert counting == sorted(al.snapshot(view, t).select("event_time", "x").iter_rows())
 
 
 def test_every_issue_of_a_forecast_is_a_key_of_its_own(site: Pages) -> None:

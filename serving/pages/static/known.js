@@ -43,8 +43,9 @@
 
   const make = (width) => {
     const known = picture.marks.filter((mark) => !after(mark.arrival, t));
-    const current = known.filter((mark) => !mark.retraction && !(mark.replaced && !after(mark.replaced, t)));
-    const replaced = known.filter((mark) => !mark.retraction && mark.replaced && !after(mark.replaced, t));
+    const counts = (mark) => mark.current.some(([begin, end]) => !after(begin, t) && (end === null || after(end, t)));
+    const current = known.filter((mark) => !mark.retraction && counts(mark));
+    const replaced = known.filter((mark) => !mark.retraction && !counts(mark));
     const withdrawn = known.filter((mark) => mark.retraction);
     const coming = picture.marks.filter((mark) => after(mark.arrival, t));
     const reached = stairs.arrivals.filter((arrival) => !after(arrival, t)).length;
