@@ -174,8 +174,8 @@ def assess_delay(
         ...     since=event[48],
         ...     lookback="12h",
         ... )
-        >>> report.scores.select("rule", "precision", "recall").rows()
-        [('right', 1.0, 1.0), ('late', 1.0, 0.9166666666666666)]
+        >>> report.scores.select("rule", "precision", pl.col("recall").round(3)).rows()
+        [('right', 1.0, 1.0), ('late', 1.0, 0.914)]
     """
     named = dict(rules) if isinstance(rules, Mapping) else {type(rules).__name__: rules}
     for name, rule in named.items():
