@@ -48,6 +48,7 @@ TEXT_ROWS = 12
 _CODES = tuple(REASONS)
 USED = 0
 CODE_OF = {reason: number for number, reason in enumerate(_CODES, start=1)}
+Keys = tuple[npt.NDArray[np.int64], ...]
 _NO_DISTANCE = np.iinfo(np.int64).max
 
 ROW_COLUMNS = {
@@ -136,7 +137,7 @@ class FeatureExplanation:
     @property
     def unused(self) -> pl.DataFrame:
         """All other rows with `reason` and `by` (the `row` of the one that took its part), nearest first."""
-        return self._unused(np.flatnonzero(self.codes != USED))
+        return self._unused(_nearest(np.flatnonzero(self.codes != USED), self._nearness(), None)).drop("@by")
 
     @property
     def unused_counts(self) -> dict[str, int]:
@@ -182,16 +183,15 @@ class FeatureExplanation:
         }
 
     def _shown_unused(self, most: int | None) -> list[dict[str, Any]]:
+        keys = self._nearness()
+        each = (np.flatnonzero(self.codes == number) for number in range(1, len(_CODES) + 1))
+        rows = self._unused(np.concatenate([_nearest(places, keys, most) for places in each]))
         found = []
-        for number in range(1, len(_CODES) + 1):
-            places = np.flatnonzero(self.codes == number)
-            if not len(places):
-                continue
-            rows = self._unused(places, most)
-            for row in rows.iter_rows(named=True):
-                told = self._row(row) | {"reason": row["reason"], "by": row["by"]}
-                taken = None if row["@by"] is None else self.rows.row(row["@by"], named=True)
-                found.append(told | {"text": sentence(self, row, taken)})
+        for row in rows.iter_rows(named=True):
+            taken = None if row["@by"] is None else self.rows.row(row["@by"], named=True)
+            found.append(
+                self._row(row) | {"reason": row["reason"], "by": row["by"], "text": sentence(self, row, taken)}
+            )
         return found
 
     def _used(self) -> npt.NDArray[np.int64]:
@@ -204,19 +204,21 @@ class FeatureExplanation:
         """A column as numbers; null is 0."""
         return numbers(self.rows[column].to_physical())
 
-    def _unused(self, places: npt.NDArray[np.int64], most: int | None = None) -> pl.DataFrame:
-        """The rows at `places`, nearest to what the feature looks at first, newest first among equals; at most so many."""
-        events, until = self._numbers("event_time")[places], instant_us(self.event_until, "event_until")
+    def _nearness(self) -> Keys:
+        """How far each row is from what the feature looks at: by event, then newest first, then by arrival."""
+        events, until = self._numbers("event_time"), instant_us(self.event_until, "event_until")
         distance = np.maximum(events - until, 0)
         if self.event_from is not None:
             distance = np.maximum(distance, instant_us(self.event_from, "event_from") - events)
         if self.rows["event_time"].null_count():  # a retraction that names its id alone
-            distance[self.rows["event_time"].gather(places).is_null().to_numpy()] = _NO_DISTANCE
-        arrivals = self._numbers("arrival_time")[places]
+            distance[self.rows["event_time"].is_null().to_numpy()] = _NO_DISTANCE
+        arrivals = self._numbers("arrival_time")
         limit = self.t if self.as_of is None else min(self.t, self.as_of)
-        arrivals = np.where(arrivals > instant_us(limit, "t"), arrivals, -arrivals)  # of what came later the soonest first
-        near = np.arange(len(places)) if most is None else _least(most, distance, -events, arrivals)
-        places = places[near[np.lexsort((arrivals[near], -events[near], distance[near]))][:most]]
+        # Of what came later the soonest is the nearest, of what was there the last.
+        return distance, -events, np.where(arrivals > instant_us(limit, "t"), arrivals, -arrivals)
+
+    def _unused(self, places: npt.NDArray[np.int64]) -> pl.DataFrame:
+        """The rows at `places` with their reasons, and what took their part."""
         by = pl.Series("@by", self.by[places])
         by = by.set(by < 0, None)
         return self.rows[places].with_columns(
@@ -308,6 +310,13 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"Explanation({len(self.features)} features, entity={dict(self.entity)}, t={self.t.isoformat()})"
+
+
+def _nearest(places: npt.NDArray[np.int64], keys: Keys, most: int | None) -> npt.NDArray[np.int64]:
+    """Those of the places with the least keys, in that order; at most so many."""
+    if most is not None:
+        places = places[_least(most, *(key[places] for key in keys))]
+    return places[np.lexsort([key[places] for key in reversed(keys)])][:most]
 
 
 def _least(most: int, *keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
