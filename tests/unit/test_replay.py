@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from fakes import PolledLog
+from fakes import FrameLog, PolledLog
 
 import alignment as al
 from alignment.heartbeats import heartbeats_of
@@ -143,6 +143,17 @@ def test_a_delay_rule_moves_the_first_revision_and_the_others_keep_their_distanc
     spine = al.make_spine({"station": ["a"]}, at(8, 4), at(9, 6), "1m")
     found = al.point_in_time_join(spine, moved)["weather__temp"].to_list()
     assert found == [None] + 60 * [1.0] + [2.0]
+
+
+def test_rows_above_the_position_have_no_say_in_how_others_move():
+    frame = readings(("a", at(8), at(8, 20), 1.0), ("a", at(8), at(8, 10), 2.0)).with_columns(
+        log_sequence=pl.Series([0, 1], dtype=pl.Int64)
+    )
+    view = weather(FrameLog(frame, "mast", ["station"], "measurement", None))
+    rows = al.transform_arrivals(view, delays={"mast": al.FixedDelay("5m")})[0].observations
+    # Row 1 came into the log later and is said to have arrived earlier: with it, row 0 is a second revision.
+    assert rows.lazy(position=0).collect()["arrival_time"].to_list() == [at(8, 5)]
+    assert rows.lazy(position=1).sort("log_sequence").collect()["arrival_time"].to_list() == [at(8, 15), at(8, 5)]
 
 
 def test_shifted_rows_arrive_no_earlier_than_they_happened():
