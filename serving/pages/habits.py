@@ -152,7 +152,7 @@ def _histogram(delays: pl.Series) -> list[dict[str, Any]]:
     ]
     more = counts.get(BINS, 0)
     if more:
-        bins.append({"from": high / 1e6, "until": None, "keys": more})
+        bins.append({"from": round((low + BINS * width) / 1e6, 6), "until": None, "keys": more})
     while len(bins) > 1 and not bins[-1]["keys"]:
         bins.pop()
     return bins

@@ -44,7 +44,7 @@ class Place:
         span: How long they are.
         step: How far the slider moves at once.
         feature: The feature that is explained; None for none.
-        late: Whether the picture reaches down to the last arrival.
+        late: Whether the picture reaches from the first arrival to the last.
     """
 
     path: str
@@ -221,15 +221,22 @@ def _spanned(place: Place, span: timedelta) -> str:
 
 
 def picture(marks: Marks, place: Place) -> dict[str, Any]:
-    """The marks with the range of arrivals that the picture shows, and how many lie below it."""
+    """The marks with the range of arrivals that the picture shows, and how many lie outside of it.
+
+    Forecasts arrive before their events, so the picture of theirs begins a window earlier.
+    """
     arrivals = [mark["arrival"] for mark in marks.rows]
-    bottom = max([place.end, *arrivals]) if place.late else place.end
+    top, bottom = place.begin, place.end
+    if place.late:
+        top, bottom = min([top, *arrivals]), max([bottom, *arrivals])
+    elif arrivals and min(arrivals) < top:
+        top = max(min(arrivals), top - place.span)
     return {
         "marks": marks.rows,
         "columns": marks.columns,
         "every": marks.every,
         "events": marks.events,
-        "top": min([place.begin, *arrivals]),
+        "top": top,
         "bottom": bottom,
-        "below": sum(arrival > place.end for arrival in arrivals),
+        "outside": sum(not place.begin - place.span <= arrival <= place.end for arrival in arrivals),
     }

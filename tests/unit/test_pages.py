@@ -226,6 +226,31 @@ def test_the_picture_has_one_mark_per_revision_and_says_when_each_counts(site: P
     assert [mark["event"] for mark in marks if mark["retraction"]] == ["2026-01-05T08:00:00Z"]
 
 
+def test_the_picture_says_how_many_revisions_lie_outside_and_shows_them_if_asked(site: Pages) -> None:
+    address = f"/known/weather.json?entity=a&t={iso(at(7))}&from={iso(at(6))}&span=2h"
+    found = told(site, address)["picture"]
+    assert (found["top"], found["bottom"]) == (iso(at(6)), iso(at(8)))
+    assert found["outside"] == 3  # of 6:00 to 8:00: at 8:30, 10:00 and 10:30
+    found = told(site, f"{address}&late=1")["picture"]
+    assert (found["top"], found["bottom"]) == (iso(at(6)), iso(at(10, 30)))
+    wind = f"/known/wind.json?entity=s&t={iso(at(9))}&from={iso(at(8))}"
+    assert told(site, f"{wind}&span=4h")["picture"]["top"] == iso(at(4))  # a window earlier; one run came at 1:00
+    assert told(site, f"{wind}&span=12h")["picture"]["top"] == iso(at(1))
+
+
+def test_delays_that_are_all_the_same_are_one_bar(tmp_path: Path) -> None:
+    log = ingestion.create_log(tmp_path, "p", entities=[])
+    events = [at(0) + timedelta(minutes=n) for n in range(300)]
+    late = [timedelta(hours=24)] * 299 + [timedelta(hours=48)]
+    arrivals = [event + delay for event, delay in zip(events, late, strict=True)]
+    log.append(pl.DataFrame({"event_time": events, "arrival_time": arrivals, "x": 1}))
+    bars = [each for each in habits(log).histogram if each["keys"]]
+    assert bars == [
+        {"from": 86_400, "until": 86_832, "keys": 299},  # half a percent wide
+        {"from": 86_400 + 40 * 432, "until": None, "keys": 1},
+    ]
+
+
 @pytest.mark.parametrize("kind", ["measurement", "forecast", "with ids"])
 def test_the_marks_that_count_at_t_are_the_snapshot_at_t(kind: str) -> None:
     draw = random.Random(kind)
