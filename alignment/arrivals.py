@@ -7,11 +7,14 @@ been known: joins, data sets, replay, explanations.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from alignment.delays import DelayRule
@@ -34,8 +37,11 @@ from alignment.views import FeatureView
 
 _US = pl.Datetime("us", "UTC")
 _GIVEN, _KEPT, _BEFORE = "@given", "@kept", "@before"
-_ROW, _SHIFT, _GROUP = "@row", "@shift", "@group"
+_ROW, _PLACE, _WHOLE, _GROUP = "@row", "@place", "@whole", "@group"
 MODELLED = "modelled"
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 def transform_arrivals(
@@ -323,20 +329,24 @@ def _key(rows: Observations) -> list[str]:
 
 def _modelled(rows: Observations, frame: pl.DataFrame, rule: DelayRule) -> pl.Series:
     """Arrivals by the rule: of each key's first revision; the others keep their distance to it."""
-    withdraws = frame[ISSUE].is_null() if rows.kind == "forecast" else frame[EVENT].is_null()
-    tells = frame.filter(~withdraws & frame[EVENT].is_not_null())  # of a retraction that names less no rule can tell
-    asked = tells.filter(pl.struct(_key(rows)).is_first_distinct())
-    told = rule.arrival_times(_asked(rows, asked)).to_physical()
-    shift = pl.DataFrame({_ROW: asked[_ROW], _SHIFT: told - asked[ARRIVAL]})
-    moving = frame.join(shift, on=_ROW, how="left", maintain_order="left")
-    moving = moving.with_columns(pl.col(_SHIFT).forward_fill().over(_key(rows)))
-    if rows.kind == "forecast":  # what withdraws all issues of an event moves as the last row before it does
-        of_event = pl.col(_SHIFT).forward_fill().over([*rows.entities, EVENT])
-        moving = moving.with_columns(pl.when(pl.col(ISSUE).is_null()).then(of_event).otherwise(_SHIFT).alias(_SHIFT))
-    arrival = moving[ARRIVAL] + moving[_SHIFT].fill_null(0)
+    tells = frame[EVENT].is_not_null()  # of a retraction that names less no rule can tell
     if rows.kind == "forecast":
-        return arrival
-    return moving.select(pl.max_horizontal(arrival.alias(ARRIVAL), EVENT)).to_series()
+        tells &= frame[ISSUE].is_not_null()
+    keys = _Groups.of(frame, _key(rows))
+    first = keys.is_first(tells.to_numpy())
+    arrival = frame[ARRIVAL].to_numpy()
+    told = rule.arrival_times(_asked(rows, frame.filter(pl.Series(first)))).to_physical()
+    shift = np.zeros(frame.height, np.int64)
+    shift[first] = np.where(told.is_null(), 0, told.fill_null(0).to_numpy() - arrival[first])
+    shift = keys.carried(shift, first)
+    if rows.kind == "forecast" and not tells.all():
+        # What withdraws all issues of an event moves as the last row before it does.
+        events = _Groups.of(frame, [*rows.entities, EVENT])
+        shift = np.where(tells.to_numpy(), shift, events.carried(shift, tells.to_numpy()))
+    moved_by = arrival + shift
+    if rows.kind == "forecast":
+        return pl.Series(moved_by)
+    return pl.select(pl.max_horizontal(pl.Series(moved_by), frame[EVENT])).to_series()
 
 
 def _asked(rows: Observations, frame: pl.DataFrame) -> pl.DataFrame:
@@ -366,9 +376,74 @@ def _in_order(rows: Observations, frame: pl.DataFrame) -> pl.DataFrame:
     group = _key(rows)
     if rows.kind == "forecast" and frame[ISSUE].null_count():
         of_event = [*rows.entities, EVENT]
-        frame = frame.with_columns(pl.when(~pl.col(ISSUE).is_null().any().over(of_event)).then(ISSUE).alias(_GROUP))
+        whole = frame.filter(pl.col(ISSUE).is_null()).select(*of_event, pl.lit(value=True).alias(_WHOLE)).unique()
+        frame = frame.join(whole, on=of_event, how="left", nulls_equal=True, maintain_order="left")
+        frame = frame.with_columns(pl.when(pl.col(_WHOLE).is_null()).then(ISSUE).alias(_GROUP)).drop(_WHOLE)
         group = [*of_event, _GROUP]
-    rises = (pl.col(ORDER) < pl.col(ORDER).shift(1)).fill_null(value=False).cum_sum().cast(pl.Int64)
-    kept = frame.filter(_KEPT).with_columns(rises.over(group).alias(_SHIFT))
-    kept = kept.with_columns(((pl.col(ARRIVAL) - pl.col(_SHIFT)).cum_max().over(group) + pl.col(_SHIFT)).alias(ARRIVAL))
-    return pl.concat([kept.drop(_SHIFT), frame.filter(~pl.col(_KEPT))]).drop(_GROUP, strict=False)
+    kept = frame[_KEPT].to_numpy()
+    arrival, order = frame[ARRIVAL].to_numpy().copy(), frame[ORDER].to_numpy()
+    for before, after in _Groups.of(frame, group, kept).pairs():
+        arrival[after] = np.maximum(arrival[after], arrival[before] + (order[after] < order[before]))
+    return frame.with_columns(pl.Series(ARRIVAL, arrival)).drop(_GROUP, strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Rows that share a key, in their order; keys of one row are left aside.
+
+    Attributes:
+        rows: Row numbers, those of a key side by side.
+        start: Per place in `rows` the place of the first row of its key.
+        height: How many rows the frame has.
+    """
+
+    rows: Ints
+    start: Ints
+    height: int
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, key: Sequence[str], among: Bools | None = None) -> _Groups:
+        """The rows of a frame by key, perhaps only some of them."""
+        keys = frame.select(*dict.fromkeys(key)).with_row_index(_PLACE)
+        if among is not None and not among.all():
+            keys = keys.filter(pl.Series(among))
+        keys = keys.filter(keys.select(pl.exclude(_PLACE)).is_duplicated()).sort(
+            *dict.fromkeys(key), maintain_order=True
+        )
+        columns = [keys[name] for name in keys.columns if name != _PLACE]
+        begins = np.zeros(keys.height, np.bool_)
+        for column in columns:
+            begins |= column.ne_missing(column.shift(1)).to_numpy()
+        begins[:1] = True
+        places = np.arange(keys.height)
+        return cls(keys[_PLACE].to_numpy(), np.maximum.accumulate(np.where(begins, places, 0)), frame.height)
+
+    def is_first(self, among: Bools) -> Bools:
+        """Per row whether it is the first of its key of those among which to look."""
+        found = among.copy()
+        last = self._last(among)
+        places = np.arange(len(self.rows))
+        before = np.append(np.int64(-1), last[:-1])  # the last of them at an earlier place
+        found[self.rows] &= ~((before >= self.start) & (places > 0))
+        return found
+
+    def carried(self, values: Ints, told: Bools) -> Ints:
+        """Per row the value of the last row of its key up to it that has one; its own where none does."""
+        last = self._last(told)
+        known = last >= self.start
+        found = values.copy()
+        found[self.rows[known]] = values[self.rows[last[known]]]
+        return found
+
+    def _last(self, told: Bools) -> Ints:
+        """Per place the last place up to it whose row is told, whichever its key; -1 for none."""
+        return np.maximum.accumulate(np.where(told[self.rows], np.arange(len(self.rows)), -1)).astype(np.int64)
+
+    def pairs(self) -> Iterator[tuple[Ints, Ints]]:
+        """Rows and the next of their keys: of all keys the first and the second row, then the second and the third, ..."""
+        rank = np.arange(len(self.rows)) - self.start
+        by_rank = np.argsort(rank, kind="stable")
+        cuts = np.searchsorted(rank[by_rank], np.arange(1, (int(rank.max()) if len(rank) else 0) + 2))
+        for low, high in pairwise(cuts):
+            places = by_rank[low:high]
+            yield self.rows[places - 1], self.rows[places]
