@@ -200,7 +200,8 @@ class Application:
         return JSON, openapi.document()
 
     async def _paths(self, scope: Scope, receive: Receive) -> Reply:  # noqa: ARG002
-        return JSON, _line({"paths": openapi.paths()})
+        pages = {} if self._ui is None else {"/ui": "Pages for people"}
+        return JSON, _line({"paths": openapi.paths() | pages})
 
     async def _healthz(self, scope: Scope, receive: Receive) -> Reply:  # noqa: ARG002
         return JSON, _line({"status": "ok"})

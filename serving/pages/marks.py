@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import alignment as al
 
-MOST_MARKS: Final = 3_000
+MOST_MARKS: Final = 1_500
 MOST_COLUMNS: Final = 6
 _REVISION, _REVISIONS, _REPLACED = "@revision", "@revisions", "@replaced"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,6 +26,7 @@ _SPANS: Final = tuple(
     for hours in (1, 3, 6, 12, 24, 48, 96, 7 * 24, 14 * 24, 28 * 24, 91 * 24, 182 * 24, 364 * 24, 1820 * 24)
 )
 _EVENTS_SHOWN: Final = 72
+_MOST_LETTERS: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +159,7 @@ def _mark(row: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
         "current": [[instant(row[ARRIVAL]), until]] if counts else [],
         "retraction": retraction,
         "arrival_kind": row.get(ARRIVAL_KIND),
-        "values": {name: value_text(row[name]) for name in columns},
+        "values": {name: value_text(row[name], _MOST_LETTERS) for name in columns},
     }
 
 

@@ -36,7 +36,7 @@ def age_text(length: timedelta | None) -> str:
     return duration_text(length)
 
 
-def value_text(value: Any) -> str:
+def value_text(value: Any, most: int = _MOST_LETTERS) -> str:
     """A value in a cell: numbers to six digits, lists and texts cut where they become too long.
 
     Example:
@@ -54,7 +54,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, timedelta):
         return age_text(value)
     text = ", ".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 import alignment as al
 import ingestion
+from serving.cli import run
 from serving.http import Tokens
 from serving.pages import Pages, PagesApp, Site
 from serving.pages.freshness import freshness, outages, signs_of
@@ -344,15 +346,17 @@ def test_without_an_entity_a_page_lists_what_there_is(site: Pages) -> None:
 def test_many_revisions_are_thinned_and_the_page_says_so(tmp_path: Path) -> None:
     log = ingestion.create_log(tmp_path, "fast", entities=[])
     events = [at(0) + timedelta(seconds=n) for n in range(10_000)]
-    log.append(
-        pl.DataFrame({"event_time": events, "arrival_time": [e + timedelta(seconds=2) for e in events], "x": 1.5})
-    )
+    words = {f"text_{n}": ["word " * 100] for n in range(8)}
+    rows = pl.DataFrame({"event_time": events, "arrival_time": [event + timedelta(seconds=2) for event in events]})
+    log.append(rows.join(pl.DataFrame(words), how="cross"))
     fast = pages(tmp_path)
-    address = "/known/fast?t=2026-01-05T02:00:00Z&from=2026-01-05T00:00:00Z&span=3h"
+    address = "/known/fast?t=2026-01-05T02:00:00Z&from=2026-01-05T00:00:00Z&span=3h&feature=fast__text_1"
     page = ask(fast, address)
-    assert "One in 4 of 10,000 events is drawn" in page
+    assert "One in 7 of 10,000 events is drawn" in page
     assert len(page.encode()) < 1_000_000
-    assert len(told(fast, address.replace("fast?", "fast.json?"))["picture"]["marks"]) == 2_500
+    assert (
+        len(told(fast, address.replace("fast?", "fast.json?"))["picture"]["marks"]) == 1_429
+    )  # 10,000 / 7, rounded up
 
 
 def test_entities_of_several_columns_and_other_types_have_addresses_too(tmp_path: Path) -> None:
@@ -598,6 +602,7 @@ def test_the_feature_server_has_the_pages_under_ui(tmp_path: Path) -> None:
         assert found["vector"]["features"][0]["value"] == 22.0
         assert get(app, found["links"]["self"], headers=bearer(READ)).status_code == 200
         assert get(app, "/uix", headers=bearer(READ)).status_code == 404
+        assert get(app, "/").json()["paths"]["/ui"] == "Pages for people"
 
 
 def test_requests_at_the_same_time_are_all_answered(folder: Path) -> None:
@@ -611,3 +616,32 @@ def test_requests_at_the_same_time_are_all_answered(folder: Path) -> None:
 
     assert set(asyncio.run(many())) == {200}
     app.close()
+
+
+# ----------------------------------------------------------------------------------------------------- the command line
+
+
+def test_what_cannot_be_shown_is_said_before_anything_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("views.py").write_text("views = []\n")
+    for words, code, problem in (
+        (["nowhere"], 3, "there are no logs at 'nowhere'"),
+        (["nowhere.py"], 2, "nowhere.py: there is no such file"),
+        (["views.py"], 2, "it has no list of views called 'views'"),
+        ([".", "--host", "192.0.2.1"], 3, "192.0.2.1"),
+    ):
+        assert run(["ui", *words, "--port", "0"]) == code
+        assert problem in capsys.readouterr().err
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("serving.pages")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("serving.pages")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert run(["ui", str(tmp_path)]) == 3
+    assert "pip install 'asknown[ui]'" in capsys.readouterr().err
