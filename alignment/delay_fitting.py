@@ -14,7 +14,7 @@ from alignment.durations import DAY_US, DurationLike, instant_from_us
 from alignment.empirical_delay import CLOCK, EmpiricalDelay
 from alignment.errors import DefinitionError, DelayFitError, MissingColumnError
 from alignment.heartbeats import provider_of
-from alignment.measured import ORIGIN, Batches, first_arrivals, key_of
+from alignment.measured import ORIGIN, Batches, first_arrivals
 from alignment.observations import FrameLike, Observations
 from alignment.rows import ARRIVAL
 from alignment.snapshot import as_observations
@@ -115,7 +115,7 @@ def fit_delay(
         zone=zone or "UTC",
         groups=groups,
         members=members,
-        keys=tuple(key_of(rows)) if measured.travels == "key" else (),
+        keys=measured.key,
         block_days=measured.days_of_silence() if block_days is None else block_days,
         polled=measured.travels == "key" and measured.are_polled(),
         seed=seed,

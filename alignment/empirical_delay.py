@@ -170,7 +170,10 @@ class EmpiricalDelay:
     def _alone(
         self, frame: pl.DataFrame, measured: _Measured, x: Instants, shift: Instants, around: tuple[Instants, ...]
     ) -> Instants:
-        """Each key by itself: the delay of a measured one near its place, and where there are polls the poll nearest to that."""
+        """Each key by itself: the delay of a measured one near its place; where there are polls the poll nearest to that.
+
+        Without polls, a key between two that arrived together, as that measured one did, arrives with them.
+        """
         low, high, first, end = around
         exact = high > low
         begin = np.where(exact, low, np.maximum(low - _NEAR, first))
@@ -180,7 +183,8 @@ class EmpiricalDelay:
         arrival: Instants = x + measured.delays[donor] * _MS
         polls = measured.polls * _MS
         if not self.polled or len(polls) == 1:
-            return arrival
+            shared = measured.arrivals[donor] * _MS + shift
+            return np.where(measured.within_run(donor, (x - shift) // _MS) & (shared >= x), shared, arrival)
         moved = arrival - shift
         after = np.clip(np.searchsorted(polls, moved), 1, len(polls) - 1)
         nearest = np.where(moved - polls[after - 1] <= polls[after] - moved, polls[after - 1], polls[after])
@@ -351,6 +355,15 @@ class _Measured:
         end = self.ends[group]
         first = np.concatenate([[0], self.ends[:-1]])[group]
         return np.searchsorted(self.places, wanted), np.searchsorted(self.places, wanted, side="right"), first, end
+
+    def within_run(self, batch: Instants, place: Instants) -> npt.NDArray[np.bool_]:
+        """Whether a place lies between the first and the last origin of what arrived together with a batch."""
+        _, run = np.unique(self.arrivals, return_inverse=True)
+        first, last = np.full(run.max() + 1, np.iinfo(np.int64).max), np.full(run.max() + 1, np.iinfo(np.int64).min)
+        np.minimum.at(first, run, self.origins)
+        np.maximum.at(last, run, self.origins)
+        found: npt.NDArray[np.bool_] = (first[run[batch]] <= place) & (place <= last[run[batch]])
+        return found
 
 
 def _drawn_from(instants: Instants, drawn: npt.NDArray[np.uint64]) -> Instants:

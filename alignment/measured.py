@@ -84,16 +84,18 @@ class Batches:
     """Measured batches.
 
     Attributes:
-        frame: `@origin`, `@arrival` (microseconds), `rows`, and the columns that batches are told apart by; in order of these and
+        frame: `@origin`, `@arrival` (microseconds), and the columns that batches are grouped by; in order of these and
             `@origin`.
         travels: What a batch is.
-        columns: The columns that batches are told apart by.
+        key: The columns that tell batches apart, where each travels alone.
+        columns: The columns that batches are grouped by.
         start: From when batches were measured completely, microseconds.
         end: Up to when.
     """
 
     frame: pl.DataFrame
     travels: Travels
+    key: tuple[str, ...]
     columns: tuple[str, ...]
     start: int
     end: int
@@ -106,13 +108,11 @@ class Batches:
             DelayFitError: If there are none.
         """
         firsts = first_arrivals(rows, until=until)
-        travels = _travels(rows, firsts)
-        if travels == "key":
-            frame = firsts.select(ORIGIN, ARRIVAL, *columns, rows=pl.lit(1, pl.UInt32))
-        else:
-            arrival = pl.col(ARRIVAL).quantile(0.5, "lower").cast(pl.Int64)
-            frame = firsts.group_by(ORIGIN, *columns).agg(arrival, rows=pl.len())
-        frame = frame.sort(*columns, ORIGIN, ARRIVAL)
+        travels, key = _travels(rows, firsts)
+        apart = [name for name in key if name not in ("event_time", "issue_time")]
+        batch = list(dict.fromkeys([ORIGIN, *columns, *apart]))
+        arrival = pl.col(ARRIVAL).quantile(0.5, "lower").cast(pl.Int64)
+        frame = firsts.group_by(batch).agg(arrival).select(ORIGIN, ARRIVAL, *columns).sort(*columns, ORIGIN, ARRIVAL)
         known = frame.filter(pl.col(ORIGIN) >= firsts[ARRIVAL].min())
         if known.is_empty() or firsts[ARRIVAL].n_unique() < 2:
             raise DelayFitError(
@@ -129,7 +129,7 @@ class Batches:
                 f"{place}: too little was measured to fit a delay: all batches may still have late ones to come",
                 'measure longer, or declare a delay, e.g. al.FixedDelay("45m").',
             )
-        return cls(old_enough, travels, tuple(columns), start, end)
+        return cls(old_enough, travels, key, tuple(columns), start, end)
 
     def told_by(self, count: int) -> Self:
         """The batches that tell what all of them do, at most so many.
@@ -178,13 +178,24 @@ class Batches:
         return self.frame.height >= _POLLED * self.frame[ARRIVAL].n_unique()
 
 
-def _travels(rows: Observations, firsts: pl.DataFrame) -> Travels:
-    """What arrives together, as the rows tell."""
-    together = firsts.group_by(ORIGIN).agg(pl.len().alias("rows"), same=pl.col(ARRIVAL).n_unique() == 1)
-    several = together.filter(pl.col("rows") > 1)
+def _travels(rows: Observations, firsts: pl.DataFrame) -> tuple[Travels, tuple[str, ...]]:
+    """What arrives together, as the rows tell, and the columns that tell batches apart where it is not all of one origin."""
     own: Travels = "issue" if rows.kind == "forecast" else "event"
+    share = _together(firsts, [ORIGIN])
+    if share is None:
+        several = rows.entities and firsts.select(rows.entities).n_unique() > 1
+        return ("key", tuple(key_of(rows))) if rows.kind == "measurement" and (rows.key or several) else (own, ())
+    if share >= _TOGETHER:
+        return own, ()
+    if rows.kind == "forecast" and (_together(firsts, [ORIGIN, *rows.entities]) or 0.0) >= _TOGETHER:
+        return "key", (*rows.entities, "issue_time")
+    return "key", tuple(key_of(rows))
+
+
+def _together(firsts: pl.DataFrame, columns: Sequence[str]) -> float | None:
+    """Share of the rows that arrived with all others of their batch, of the rows that are not alone in it; None if all are."""
+    batches = firsts.group_by(columns).agg(pl.len().alias("rows"), same=pl.col(ARRIVAL).n_unique() == 1)
+    several = batches.filter(pl.col("rows") > 1)
     if several.is_empty():
-        alone = rows.key or (rows.entities and firsts.select(rows.entities).n_unique() > 1)
-        return "key" if alone and rows.kind == "measurement" else own
-    share = int(several.filter("same")["rows"].sum()) / int(several["rows"].sum())
-    return own if share >= _TOGETHER else "key"
+        return None
+    return int(several.filter("same")["rows"].sum()) / int(several["rows"].sum())

@@ -233,7 +233,7 @@ def _delay(view: al.FeatureView) -> str | None:
         return f"{rule.duration.text} after the event"
     if isinstance(rule, al.PublishSchedule):
         return f"published at {rule.at} {rule.zone}, {rule.days} days after"
-    return type(rule).__name__
+    return repr(rule) if isinstance(rule, al.EmpiricalDelay) else type(rule).__name__
 
 
 def _history(provider: Provider) -> str | None:

@@ -116,10 +116,13 @@ def arrival_of(rule: al.EmpiricalDelay, row: dict[str, Any]) -> int:
     for name in rule.keys:
         value = row[name]
         drawn = mix(hash_text(value) if isinstance(value, str) else us(value), drawn)
-    arrival = x + near[drawn % len(near)][1] * 1000
+    donor = near[drawn % len(near)]
+    arrival = x + donor[1] * 1000
     polls = sorted({(o + d) * 1000 for o, d in zip(rule.origins_ms, rule.delays_ms, strict=True)})
     if not rule.polled or len(polls) == 1:
-        return arrival
+        run = [o for o, d in zip(rule.origins_ms, rule.delays_ms, strict=True) if o + d == sum(donor)]
+        together = sum(donor) * 1000 + shift
+        return together if min(run) <= place <= max(run) and together >= x else arrival
     moved = arrival - shift
     right = next((poll for poll in polls[1:] if poll >= moved), polls[-1])
     left = polls[polls.index(right) - 1]

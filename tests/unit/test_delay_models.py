@@ -128,14 +128,16 @@ def test_by_weekday_a_monday_borrows_a_monday():
 def test_without_hours_a_day_may_borrow_from_any_whole_hour():
     batches = [(at(0) + n * HOUR, at(0) + n * HOUR + n * MINUTE) for n in range(72)]
     rule = rule_of(*batches, days=3, by=())
-    starts = {(arrivals(rule, at(day))[0] - at(day)) // MINUTE for day in range(70, 470)}
+    days = [at(day) for day in range(70, 470)]
+    starts = {(arrival - day) // MINUTE for arrival, day in zip(arrivals(rule, *days), days, strict=True)}
     assert starts == set(range(49))  # a stretch of a day may begin at any hour of the first two days
 
 
 def test_every_measured_day_is_drawn_about_as_often():
     batches = [(at(day, "12:00"), at(day, "12:00") + day * MINUTE) for day in range(4)]
     rule = rule_of(*batches, days=4)
-    drawn = [(arrivals(rule, at(day, "12:00"))[0] - at(day, "12:00")) // MINUTE for day in range(1000)]
+    noons = [at(day, "12:00") for day in range(1000)]
+    drawn = [(arrival - noon) // MINUTE for arrival, noon in zip(arrivals(rule, *noons), noons, strict=True)]
     assert {day: drawn.count(day) for day in range(4)} == {0: 211, 1: 278, 2: 258, 3: 253}
 
 
@@ -362,6 +364,33 @@ def test_a_forecast_run_travels_as_one():
     assert set(rule.delays_ms) == {600_000}
 
 
+def test_runs_of_each_entity_travel_alone_but_their_steps_together():
+    runs = (
+        hourly(4)
+        .rename({"event_time": "issue_time"})
+        .join(pl.DataFrame({"farm": ["a", "b"], "late": [0, 40]}), how="cross")
+    )
+    runs = runs.with_columns(pl.col("arrival_time") + pl.col("late") * MINUTE).drop("late")
+    steps = runs.join(pl.DataFrame({"lead": [1, 2, 3]}), how="cross")
+    rows = steps.with_columns(event_time=pl.col("issue_time") + pl.col("lead") * HOUR).drop("lead")
+    rule = al.fit_delay(al.Observations(rows, ["farm"], "forecast"), by=["farm"])
+    assert (rule.travels, rule.keys) == ("key", ("farm", "issue_time"))
+    assert len(rule.origins_ms) == 2 * 95  # the last issue is younger than the greater delay
+    assert rule.arrival_times(rows).to_list() == rows["arrival_time"].to_list()
+
+
+def test_keys_that_travel_alone_catch_up_together():
+    batches = [(at(0, "09:00"), at(0, "09:04"))]
+    batches += [(at(0, "10:00") + n * 10 * MINUTE, at(0, "12:00")) for n in range(8)]  # down until noon
+    rule = rule_of(*batches, (at(0, "13:00"), at(0, "13:30")), travels="key", keys=("station", "event_time"))
+    events = [at(70, "10:00") + n * 7 * MINUTE for n in range(11)]
+    frame = pl.DataFrame({"station": "s", "event_time": pl.Series(events, dtype=US)})
+    told = rule.arrival_times(frame)
+    near_the_start = told[:2].to_list()  # 10:00 and 10:07 may take the delay of 09:00
+    assert set(told[2:]) == {at(70, "12:00")}
+    assert near_the_start[0] == at(70, "12:00")
+
+
 def test_forecasts_without_issue_have_no_delay():
     with pytest.raises(al.DelayFitError, match="are forecasts without an issue_time"):
         al.fit_delay(al.Observations(hourly(4), [], "forecast"))
@@ -378,9 +407,7 @@ def test_a_bulk_load_is_too_little():
 
 
 def test_by_must_name_something():
-    with pytest.raises(
-        al.MissingColumnError, match="did you mean 'station'"
-    ):
+    with pytest.raises(al.MissingColumnError, match="did you mean 'station'"):
         al.fit_delay(al.Observations(stations(late_by_station=True), ["station"]), by="sation")
 
 
@@ -611,7 +638,7 @@ def test_a_report_is_text_json_and_html():
     text = str(report)
     assert text.splitlines()[0] == (
         "Delay rules against measured arrivals: observations, 96 keys new after 2026-01-08 23:40:00Z, "
-        "200 prediction times up to 2026-01-12 23:10:00Z, 1h back"
+        "1,000 prediction times up to 2026-01-12 23:10:00Z, 1h back"
     )
     assert "fixed: 600s later" in text
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["scores"][0]["recall"] == 1.0
