@@ -463,10 +463,15 @@ def _followers(views: Sequence[al.FeatureView], definitions: dict[str, str]) -> 
             raise UnservableViewError(
                 f"view {view.name!r} is not over a log", "a server follows logs: observations=ingestion.open_log(...)."
             )
-        known = logs.setdefault(log.provider, log)
-        if known.address != log.address:  # type: ignore[attr-defined]
+        if not isinstance(log, ObservationLog):
             raise UnservableViewError(
-                f"two logs are called {log.provider!r}: {known.address} and {log.address}",  # type: ignore[attr-defined]
+                f"view {view.name!r} is over a {type(log).__name__}, and a server follows what really arrives",
+                "serve the view as it was before transform_arrivals; al.replay answers what would have been.",
+            )
+        known = logs.setdefault(log.provider, log)
+        if known.address != log.address:
+            raise UnservableViewError(
+                f"two logs are called {log.provider!r}: {known.address} and {log.address}",
                 "name the providers apart: positions in answers are by provider.",
             )
         by_provider.setdefault(log.provider, []).append(view)

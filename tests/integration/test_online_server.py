@@ -12,6 +12,7 @@ import pytest
 import alignment as al
 import ingestion
 from ingestion import append
+from ingestion.sources.simulated import SimulatedWorld
 from serving.online import (
     Answer,
     AsOfError,
@@ -448,3 +449,48 @@ def test_answers_given_while_rows_come_in_are_those_of_the_training_set(tmp_path
     step = max(1, len(answers) // 40)
     for answer in answers[::step]:
         same_as_training(server, answer)
+
+
+def test_a_server_that_lived_through_an_outage_returned_what_a_replay_of_it_says(tmp_path: Path, clock: Clock) -> None:
+    world = SimulatedWorld(seed=5, days=1, start=datetime(2026, 1, 5, tzinfo=UTC))
+    came = world.observations("pyranometer")
+    features = [
+        al.latest("irradiance", max_event_age="2h"),
+        al.window("irradiance", ["mean", "slope"], "3h"),
+        al.event_age(),
+    ]
+    promised = al.FeatureView("pyranometer", ["site"], came, features)
+    outages = [
+        al.Outage("pyranometer", at(20), at(150)),
+        al.Outage("pyranometer", at(60), at(200), lost=True, entities=["dune"]),
+        al.Outage("pyranometer", at(200), at(260), slow=3),
+    ]
+    replayed = al.replay(promised, {"site": list(world.sites)}, at(0), at(420), "35m", outages=outages)
+
+    lived = al.transform_arrivals(promised, outages=outages)[0].observations.lazy().collect().sort("arrival_time")
+    lived = lived.select(came.columns)
+    log = ingestion.create_log(tmp_path, "pyranometer", entities=["site"], clock=clock)
+    log.append(lived.filter(pl.col("arrival_time") <= at(0)), batch_id="before")
+    view = al.FeatureView("pyranometer", observations=log, features=features)
+    server = FeatureServer([view], settings=EXACT, clock=clock)
+    server.catch_up()
+    for (t,), tick in replayed.group_by("prediction_time", maintain_order=True):
+        arrived = lived.filter(pl.col("arrival_time") > clock.now, pl.col("arrival_time") <= t)
+        clock.now = t
+        if arrived.height:
+            log.append(arrived, batch_id=t.isoformat())
+        server.catch_up()
+        answer = server.read(None, {"site": list(world.sites)})
+        assert answer.t == t
+        told = answer.to_frame(status=True)
+        assert told.select(tick.columns[2:-2]).equals(tick.select(tick.columns[2:-2])), t
+    statuses = replayed["pyranometer__irradiance__status"].value_counts().sort("count", descending=True)
+    assert {"present", "expired"} <= set(statuses["pyranometer__irradiance__status"])
+
+
+def test_views_whose_arrivals_were_moved_are_not_served(log: ingestion.ObservationLog) -> None:
+    log.append(rows(("a", 0, 1.0)))
+    view = al.FeatureView("weather", observations=log, features=[al.latest("temp")])
+    moved = al.transform_arrivals(view, outages=[al.Outage("weather", at(0), at(5))])
+    with pytest.raises(UnservableViewError, match="a server follows what really arrives"):
+        FeatureServer(moved)
