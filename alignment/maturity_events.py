@@ -207,4 +207,5 @@ def series_of(
     elif not grouped["revised"].any():  # the release is the first one, which always is
         found = found.with_columns(pl.lit(1.0).alias("settled_by_release"))
     found = found.drop("revised")
-    return found.rename(dict(zip(by, entities, strict=True)))
+    own_names = [name if name not in found.columns else f"{name} (entity)" for name in entities]
+    return found.rename(dict(zip(by, own_names, strict=True)))

@@ -58,6 +58,7 @@ TESTS["outages"] = [
     "tests/differential/test_outage_finding.py",
     "tests/integration/test_world_outages.py",
 ]
+TESTS["maturity"] = ["tests/unit/test_label_maturity.py", "tests/differential/test_label_maturity.py"]
 TESTS["explanations"] = ["tests/unit/test_explain.py", "tests/property/test_explain_laws.py"]
 TIME_LIMIT = 600
 

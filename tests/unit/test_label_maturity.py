@@ -194,6 +194,15 @@ def test_one_series_without_entities_and_a_view_are_fine():
     assert al.label_maturity(view, "temp").release == report.release == "2d"
 
 
+def test_an_entity_column_may_be_called_as_a_column_of_the_report():
+    frame = daily(30, (1, 4.0), (2, 5.0)).rename({"station": "events"})
+    report = maturity(frame, entities=["events"])
+    assert report.series.select("events (entity)", "events").rows() == [
+        ("a", 27)
+    ]  # days 1 to 27 are 4 days old on day 31
+    assert "events (entity)" in str(report)
+
+
 def test_two_different_rows_of_one_key_and_arrival_are_refused_as_everywhere():
     with pytest.raises(al.AmbiguousRevisionsError):
         maturity(temps(("a", "10:00", "10:30", 1.0), ("a", "10:00", "10:30", 2.0)))
