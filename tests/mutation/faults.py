@@ -1210,4 +1210,47 @@ FAULTS = [
         "distance = np.maximum(until - events, 0)",
         tests="explanations",
     ),
+    # --- when labels settle ---------------------------------------------------------------------------------------
+    Fault(
+        "events count that are too young to be known settled",
+        "R12",
+        'pl.when(pl.col("left_out").is_null() & (pl.col("age") < (watched_us or 0)))',
+        'pl.when(pl.col("left_out").is_null() & (pl.col("age") < 0))',
+        tests="maturity",
+    ),
+    Fault(
+        "events are watched only as long as settling takes",
+        "R12",
+        'longer = 2 * (over_by(old["settled"], share) or 0)',
+        'longer = over_by(old["settled"], share) or 0',
+        tests="maturity",
+    ),
+    Fault(
+        "a value is settled from the row on that is still far",
+        "R12",
+        'agg((pl.col(ROW).max() + 1).alias("settled"))',
+        'agg(pl.col(ROW).max().alias("settled"))',
+        tests="maturity",
+    ),
+    Fault(
+        "events from before the log count",
+        "R12",
+        ".when(event < (as_of_us if begin is None else begin))",
+        ".when(event < 0)",
+        tests="maturity",
+    ),
+    Fault(
+        "a recommended release is rounded down",
+        "R12",
+        "rounded = -(-count // step) * step",
+        "rounded = count // step * step",
+        tests="maturity",
+    ),
+    Fault(
+        "a null is near a value that comes later",
+        "R12",
+        'pl.col("final").is_finite()).fill_null(value=False))',
+        'pl.col("final").is_finite()).fill_null(value=True))',
+        tests="maturity",
+    ),
 ]
