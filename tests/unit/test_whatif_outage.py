@@ -217,9 +217,8 @@ def test_which_rows_train_a_variant():
 
 
 def test_training_rows_know_nothing_of_injected_outages():
-    assert dict(priced(down(0, 200), given=views(), train_rows="all").train_rows) == {"full": 167, "spare": 167}
-    with pytest.raises(DefinitionError, match="not have been chosen"):
-        priced(down(0, 200), train_rows="chosen")
+    report = priced(down(50, 200), given=views(held_up=[(100, 150)]), train_rows="chosen")
+    assert dict(report.train_rows) == {"full": 118, "spare": 49}
 
 
 def test_an_outage_of_nobody_is_refused():
