@@ -923,13 +923,6 @@ FAULTS = [
         tests="arrivals",
     ),
     Fault(
-        "a replay ignores as_of",
-        "R1",
-        "answers = ready.answer(spine.t, codes, as_of_us=self.as_of_us,",
-        "answers = ready.answer(spine.t, codes, as_of_us=None,",
-        tests="arrivals",
-    ),
-    Fault(
         "a view without an answer counts as available",
         "R20",
         '.is_in(["present", "null"])\n            views.setdefault',
@@ -1043,7 +1036,7 @@ FAULTS = [
         "return rows.filter(~concerned.fill_null(value=False))",
         "return rows",
         package="ingestion",
-        tests="outages",
+        tests="feeds",
     ),
     Fault(
         "an outage of one site holds up all",
@@ -1051,7 +1044,7 @@ FAULTS = [
         'concerned &= pl.col("site").is_in(self.sites)',
         "pass",
         package="ingestion",
-        tests="outages",
+        tests="feeds",
     ),
     Fault(
         "a feed publishes a correction before what it corrects",
@@ -1059,7 +1052,7 @@ FAULTS = [
         'order = pl.col("published_time").cum_max().over("site", "event_time")',
         'order = pl.col("published_time")',
         package="ingestion",
-        tests="outages",
+        tests="feeds",
     ),
     Fault(
         "a feed is down at the end of its outage",
@@ -1067,7 +1060,7 @@ FAULTS = [
         "return self.start <= now and (self.end is None or now < self.end)",
         "return self.start <= now and (self.end is None or now <= self.end)",
         package="ingestion",
-        tests="outages",
+        tests="feeds",
     ),
     Fault(
         "a feed answers nothing while one site is out",
@@ -1075,7 +1068,7 @@ FAULTS = [
         "return self.slow is None and self.sites is None",
         "return self.slow is None",
         package="ingestion",
-        tests="outages",
+        tests="feeds",
     ),
     # --- explanations -----------------------------------------------------------------------------------------------------
     Fault(

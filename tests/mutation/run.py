@@ -53,11 +53,8 @@ TESTS["online"] = [
     "tests/differential/test_online.py",
 ]
 TESTS["arrivals"] = ["tests/unit/test_replay.py", "tests/differential/test_arrivals.py"]
-TESTS["outages"] = [
-    "tests/unit/test_outage_drawing.py",
-    "tests/differential/test_outage_finding.py",
-    "tests/integration/test_world_outages.py",
-]
+TESTS["outages"] = ["tests/unit/test_outage_drawing.py", "tests/differential/test_outage_finding.py"]
+TESTS["feeds"] = ["tests/integration/test_world_outages.py"]
 TESTS["maturity"] = ["tests/unit/test_label_maturity.py", "tests/differential/test_label_maturity.py"]
 TESTS["explanations"] = ["tests/unit/test_explain.py", "tests/property/test_explain_laws.py"]
 TIME_LIMIT = 600
