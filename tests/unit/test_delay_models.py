@@ -559,6 +559,18 @@ def test_history_in_a_log_is_stamped_by_a_fitted_rule_and_marked(tmp_path):
     assert rows["arrival_kind"].to_list() == ["modelled", "modelled"]
 
 
+@pytest.mark.parametrize("rule", [al.FixedDelay("1h"), rule_of((at(0), at(0, "01:00")))])
+def test_a_revision_that_moves_its_event_back_does_not_arrive_before_the_one_it_replaces(tmp_path, rule):
+    log = create_log(tmp_path, "quakes", entities=[], key=["id"])
+    rows = {"id": ["q", "q", "r"], "event_time": pl.Series([at(1, "10:00"), at(1, "09:50"), at(1, "09:00")], dtype=US)}
+    log.append(pl.DataFrame(rows | {"mag": [3.0, 3.1, 1.0]}), backfill=True, delay=rule)
+    assert log.scan().collect().sort("log_sequence")["arrival_time"].to_list() == [
+        at(1, "11:00"),
+        at(1, "11:00"),
+        at(1, "10:00"),
+    ]
+
+
 def test_a_log_s_own_measured_stamps_are_fitted_and_others_left_out(tmp_path):
     log = create_log(tmp_path, "meter", entities=[])
     log.append(hourly(4))
