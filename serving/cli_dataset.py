@@ -10,7 +10,7 @@ import polars as pl
 import typer
 
 import alignment as al
-from serving import render
+from serving import delay_options, outage_options, render
 from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
 from serving.errors import OptionError
@@ -67,6 +67,9 @@ def build(
     ] = None,
     all_rows: Annotated[bool, typer.Option("--all-rows", help="Of the variant: all rows of the spine.")] = False,
     sources: Annotated[bool, typer.Option("--sources", help="Add columns that say which fallback answered.")] = False,
+    outage: Annotated[list[str] | None, typer.Option(help=outage_options.HELP)] = None,
+    delay: Annotated[list[str] | None, typer.Option(help=delay_options.HELP)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of fitted delay rules; by default their own.")] = None,
     providers: Annotated[
         Path | None, typer.Option(help="File that declares providers: hold the features against their contracts.")
     ] = None,
@@ -85,6 +88,9 @@ def build(
         variant=variant,
         rows="all" if all_rows else "chosen",
         sources=sources,
+        outages=outage_options.parse_outages(outage, declared.views),
+        delays=delay_options.parse_delays(delay),
+        seed=seed,
     )
     manifest = dataset.write(out)
     reports = {} if providers is None else held_against(providers, declared, dataset.frame)
