@@ -143,6 +143,20 @@ def test_a_sequence_names_the_event_that_filled_the_slot():
     assert reasons(found) == {0: ("older_event", 1)}
 
 
+def test_a_grid_begins_after_its_first_point():
+    frame = temps(("a", "09:50", "09:50", 1.0), ("a", "10:05", "10:05", 3.0))
+    found = explained(frame, al.sequence("temp", 2, step="10m"), "10:10")
+    assert found.value.to_list() == [None, 3.0]
+    assert reasons(found) == {0: ("outside_window", None)}
+    assert found.event_from == at("09:50") + timedelta(microseconds=1)
+
+
+def test_what_came_after_as_of_takes_no_rows_part():
+    frame = temps(("a", "10:00", "10:10", 1.0), ("a", "10:00", "10:20", 2.0), ("a", "10:00", "10:40", 3.0))
+    found = explained(frame, al.latest("temp"), "11:00", as_of=at("10:30"))
+    assert (used(found), reasons(found)) == ([1], {0: ("superseded", 1), 2: ("after_as_of", None)})
+
+
 RUNS = table(
     "station event_time issue_time arrival_time temp",
     ("a", "12:00", "06:00", "06:30", 1.0),
@@ -173,11 +187,12 @@ def test_a_withdrawal_of_all_issues_is_a_revision_of_none():
         ("a", "12:00", "06:00", "06:30", 1.0, None),
         ("a", "12:00", None, "07:00", None, True),
         ("a", "12:00", "08:00", "08:30", 2.0, None),
+        ("a", "12:00", "09:00", "09:30", 3.0, None),
     )
     found = explained(frame, al.forecast("temp", "2h"), "10:00", view={"kind": "forecast"})
-    assert (found.value, used(found)) == (2.0, [2])
-    assert reasons(found) == {0: ("retracted", 1), 1: ("retraction", None)}
-    assert found.rows["revision"].to_list() == [1, None, 1]
+    assert (found.value, used(found)) == (3.0, [3])
+    assert reasons(found) == {0: ("retracted", 1), 1: ("retraction", None), 2: ("older_issue", 3)}
+    assert found.rows["revision"].to_list() == [1, None, 1, 1]
 
 
 def test_as_of_and_the_position_have_their_own_reasons():
