@@ -122,7 +122,7 @@ def test_every_exception_is_still_needed() -> None:
 
 @pytest.mark.parametrize("package", SHIPPED)
 def test_heavy_libraries_are_imported_only_when_they_are_needed(package: str) -> None:
-    heavy = "{'numba', 'duckdb', 'matplotlib', 'sklearn', 'pandas', 'feast', 'pyspark', 'redis', 'pydantic', 'httpx', 'uvicorn', 'sqlalchemy'}"
+    heavy = "{'numba', 'duckdb', 'matplotlib', 'sklearn', 'pandas', 'feast', 'pyspark', 'redis', 'pydantic', 'httpx', 'uvicorn', 'sqlalchemy', 'jinja2', 'plotly'}"
     code = f"import sys, {package}; print(sorted({heavy} & set(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == "[]\n"
