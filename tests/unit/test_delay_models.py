@@ -17,6 +17,7 @@ import alignment as al
 from alignment import stable_hash
 from alignment.definitions import describe_view, read_view
 from ingestion import create_log
+from ingestion.sources.simulated import SimulatedWorld
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -443,6 +444,23 @@ def test_an_outage_is_caught_up_at_one_instant_as_often_as_it_was_measured():
     assert set(together["arrival"].dt.to_string("%H:%M")) == {"13:00"}
     assert 8 <= together.height <= 30  # of 100 days a fifth
     assert (told["arrival"] - told["event_time"]).max() == 180 * MINUTE  # nothing is clipped
+
+
+def test_the_simulated_sky_camera_is_late_as_it_was():
+    frame = SimulatedWorld(seed=1, days=90).observations("sky_camera")
+    firsts = frame.filter(~pl.col("is_retraction")).unique(["site", "event_time"], keep="first", maintain_order=True)
+    rule = al.fit_delay(al.Observations(frame, ["site"]), by=None)
+    assert (rule.travels, rule.polled) == ("key", False)
+
+    def told(arrivals: pl.Series) -> tuple[list[float], int]:
+        minutes = (arrivals - firsts["event_time"]).dt.total_seconds() / 60
+        together = arrivals.value_counts().filter(pl.col("count") >= 10)
+        return [round(minutes.quantile(q) or 0.0) for q in (0.05, 0.5, 0.95)], together.height
+
+    assert told(firsts["arrival_time"]) == ([26, 31, 38], 20)
+    quantiles, outages = told(rule.arrival_times(firsts))
+    assert quantiles == [26, 31, 38]
+    assert 10 <= outages <= 30  # 18 when it was written; each one instant, at which all sites were caught up
 
 
 def test_a_run_that_arrived_together_is_kept_by_its_ends():
