@@ -14,10 +14,9 @@ from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from pages_site import HOSTILE, make
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-
-from tests.pages_site import HOSTILE, make
-from tests.services import program
+from services import program
 
 KNOWN = "/known/weather?entity=a&t=2026-01-05T10:00:00Z&from=2026-01-05T06:00:00Z&span=12h"
 PAGES = {

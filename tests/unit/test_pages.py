@@ -15,6 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import polars as pl
 import pytest
+from http_serving import READ, TOKENS, application, bearer
+from http_serving import ask as ask_app
+from http_serving import make as make_served
+from pages_site import HOSTILE, NOTE, NOW, ROWS, at, make, pages
 
 import alignment as al
 import ingestion
@@ -25,10 +29,6 @@ from serving.pages.freshness import freshness, outages, signs_of
 from serving.pages.habits import habits
 from serving.pages.marks import is_current, marks_of
 from serving.pages.plain import iso
-from tests.http_serving import READ, TOKENS, application, bearer
-from tests.http_serving import ask as ask_app
-from tests.http_serving import make as make_served
-from tests.pages_site import HOSTILE, NOTE, NOW, ROWS, at, make, pages
 
 
 @pytest.fixture(scope="module")
