@@ -1,5 +1,6 @@
 """Data in: the observation log, its positions, and what keeps it whole."""
 
+from alignment.settling import Quantiles
 from ingestion.batch import check_batch
 from ingestion.compaction import CompactionReport
 from ingestion.datasets import Holding, register_dataset, registered_datasets
@@ -38,7 +39,7 @@ from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
 from ingestion.ledger import Part, Poll, heartbeats, is_down, outages, outages_of
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
-from ingestion.profiling import ColumnProfile, Profile, Quantiles, profile
+from ingestion.profiling import ColumnProfile, Profile, profile
 from ingestion.quarantine import (
     DropReport,
     ReleaseReport,
