@@ -171,6 +171,11 @@ def test_an_outage_is_caught_up_or_lost() -> None:
     assert gone == [al.Outage("meter", at(96) + US, at(195), lost=True)]
 
 
+def test_a_correction_of_something_old_right_before_an_outage_does_not_make_it_caught_up() -> None:
+    rows = [*every_ten(30, skip=(100, 190), late=False), Row("a", 0, 98)]
+    assert found_in(rows) == [al.Outage("meter", at(98) + US, at(195), lost=True)]
+
+
 def test_silence_exactly_as_long_as_it_may_be_is_none() -> None:
     rows = every_ten(30, sites="a", skip=(100, 195))
     assert found_in(rows, "100m") == []  # from 95 to 195
