@@ -273,9 +273,8 @@ def _with_arrivals(
         .select(_instants(modelled.dtype, "arrival_time", provider))
         .to_series()
     )
-    if (
-        definition.key is not None
-    ):  # an event that was moved back does not make its revision arrive before the one it replaced
+    if definition.key is not None:
+        # An event that was moved back does not make its revision arrive before the one it replaced.
         keys = [*definition.entities, *definition.key, *(["issue_time"] if definition.kind == "forecast" else [])]
         told = rows.select(*keys, told).select(pl.col("arrival_time").cum_max().over(keys)).to_series()
     return rows.with_columns(

@@ -1246,4 +1246,58 @@ FAULTS = [
         'pl.col("final").is_finite()).fill_null(value=True))',
         tests="maturity",
     ),
+    # --- delay models ---------------------------------------------------------------------------------------------
+    Fault(
+        "what caught up together is late on its own",
+        "R23",
+        "np.where(together & (shared >= x), shared, alone)",
+        "alone",
+        tests="delays",
+    ),
+    Fault(
+        "draws depend on the row's place",
+        "R23",
+        "row_hashes([frame[name] for name in self.keys],",
+        "row_hashes([frame.with_row_index()['index']],",
+        tests="delays",
+    ),
+    Fault(
+        "all draws are one",
+        "R23",
+        'salt(self.seed, self.provider, self.draw, "block")',
+        'salt(self.seed, self.provider, "block")',
+        tests="delays",
+    ),
+    Fault(
+        "a day borrows any day, whatever its weekday", "R23", 'if "weekday" in self.by:', "if False:", tests="delays"
+    ),
+    Fault(
+        "what was there when measuring began counts as delay",
+        "R13",
+        "known = frame.filter(pl.col(ORIGIN) >= firsts[ARRIVAL].min())",
+        "known = frame",
+        tests="delays",
+    ),
+    Fault(
+        "declared arrivals are fitted too",
+        "R13",
+        "if measured and ARRIVAL_KIND in names:",
+        "if False:",
+        tests="delays",
+    ),
+    Fault(
+        "rows older than the lookback are counted",
+        "R13",
+        "[t - self.lookback.total_us, t], side",
+        "[0, t], side",
+        tests="delays",
+    ),
+    Fault(
+        "an id whose event moved back arrives before what it replaced",
+        "R23",
+        'pl.col("arrival_time").cum_max().over(keys)',
+        'pl.col("arrival_time")',
+        package="ingestion",
+        tests="delays",
+    ),
 ]

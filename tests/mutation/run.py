@@ -56,6 +56,7 @@ TESTS["arrivals"] = ["tests/unit/test_replay.py", "tests/differential/test_arriv
 TESTS["outages"] = ["tests/unit/test_outage_drawing.py", "tests/differential/test_outage_finding.py"]
 TESTS["feeds"] = ["tests/integration/test_world_outages.py"]
 TESTS["maturity"] = ["tests/unit/test_label_maturity.py", "tests/differential/test_label_maturity.py"]
+TESTS["delays"] = ["tests/unit/test_delay_models.py", "tests/property/test_delay_models_laws.py"]
 TESTS["explanations"] = ["tests/unit/test_explain.py", "tests/property/test_explain_laws.py"]
 TIME_LIMIT = 600
 
