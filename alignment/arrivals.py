@@ -20,7 +20,7 @@ import polars as pl
 from alignment.delays import DelayRule
 from alignment.errors import DefinitionError, ViewError
 from alignment.heartbeats import provider_of
-from alignment.observations import GIVEN, Kind, Observations, ObservationSource
+from alignment.observations import GIVEN, Kind, Observations, ObservationSource, as_lazy
 from alignment.outages import Outage
 from alignment.rows import (
     ARRIVAL,
@@ -28,7 +28,6 @@ from alignment.rows import (
     EVENT,
     ISSUE,
     ORDER,
-    RETRACTION,
     canonical,
     check_rows,
     in_one_piece,
@@ -143,24 +142,19 @@ def _transformed(view: FeatureView, outages: tuple[Outage, ...], rule: DelayRule
 
 
 def _transformed_frame(rows: Observations, outages: tuple[Outage, ...], rule: DelayRule | None) -> Observations:
-    """Observations in memory, under the names that they had; what ordered them before still does."""
-    stored = in_one_piece(canonical(rows, rows.values).collect())
-    frame = moved(rows, stored, outages, rule)
-    order = pl.col(ORDER)
-    if not rows.has_log_sequence and rows.key:  # without a sequence ids order rows of one arrival (R4)
-        order = pl.struct(ORDER, *rows.key).rank("dense").cast(pl.Int64)
-    times = {rows.event_time: EVENT, rows.arrival_time: ARRIVAL, GIVEN: _GIVEN}
-    if rows.kind == "forecast":
-        times[rows.issue_time] = ISSUE
-    flags = [pl.col(RETRACTION).alias(rows.is_retraction)] if RETRACTION in frame.columns else []
-    kept = frame.filter(_KEPT).select(
-        *dict.fromkeys([*rows.entities, *rows.key, *rows.values]),
-        *(pl.col(column).cast(_US).alias(name) for name, column in times.items()),
-        *flags,
-        order.alias(rows.log_sequence),
-        pl.col(ARRIVAL_KIND).alias("arrival_kind"),
-    )
-    return rows.but(frame=kept, derive={})
+    """Observations in memory with other arrivals; what ordered them before still does."""
+    raw = as_lazy(rows.frame, rows.place).collect()
+    rows = rows.but(frame=raw)  # read once: a lazy frame may come in another order the second time
+    frame = moved(rows, in_one_piece(canonical(rows, []).collect()), outages, rule)
+    changed = [pl.col(ARRIVAL).cast(_US).alias(rows.arrival_time), pl.col(ARRIVAL_KIND).alias("arrival_kind")]
+    if GIVEN not in raw.columns:
+        changed.append(pl.col(_GIVEN).cast(_US).alias(GIVEN))
+    if rows.kind == "forecast" and not rows.has_issue_time:
+        changed.append(pl.col(ISSUE).cast(_US).alias(rows.issue_time))
+    if not rows.has_log_sequence:  # without one ids order rows of one arrival (R4)
+        order = pl.struct(ORDER, *rows.key).rank("dense").cast(pl.Int64) if rows.key else pl.col(ORDER)
+        changed.append(order.alias(rows.log_sequence))
+    return rows.but(frame=raw.with_columns(frame.select(changed)).filter(frame[_KEPT]))
 
 
 @dataclass
@@ -240,8 +234,10 @@ class TransformedSource:
         stored = self.inner.scan(
             position=position, event_from=event_from, event_until=event_until, columns=columns, after=after
         )
-        given = ["arrival_time", "arrival_kind", *(["issue_time"] if self.kind == "forecast" else [])]
-        return stored.drop(given, strict=False).join(moved, on="log_sequence", how="inner", maintain_order="left")
+        replaced = ["arrival_time", "arrival_kind", *(["issue_time"] if self.kind == "forecast" else [])]
+        if GIVEN in stored.collect_schema():  # moved before: the first arrival is the one that was given
+            moved = moved.drop(GIVEN)
+        return stored.drop(replaced, strict=False).join(moved, on="log_sequence", how="inner", maintain_order="left")
 
     def arrivals(self, position: int) -> pl.DataFrame:
         """Of every row up to a position that ever arrives: `log_sequence`, `arrival_time`, `arrival_kind`, `given_arrival_time`."""

@@ -170,6 +170,25 @@ def test_moved_rows_are_marked_and_keep_the_arrival_that_they_had():
     assert moved.observations.values == ["temp"]
 
 
+def test_rows_can_be_moved_twice_and_keep_the_arrival_that_they_had_at_first():
+    for rows in (HOURLY, polled()):
+        view = al.FeatureView("mast", ["station"], rows, [al.latest("temp")])
+        once = al.transform_arrivals(view, outages=[al.Outage("mast", at(9, 10), at(9, 25))])
+        twice = al.transform_arrivals(once, delays={"mast": al.ShiftedDelay("5m")})[0].observations.lazy().collect()
+        row = twice.filter(station="a").sort("event_time").row(1, named=True)
+        assert (row["given_arrival_time"], row["arrival_time"]) == (at(9, 20), at(9, 30))
+
+
+def test_a_derived_column_sees_the_arrival_that_a_row_is_given():
+    derive = {"minutes": (pl.col("arrival_time") - pl.col("event_time")).dt.total_minutes()}
+    for rows in (HOURLY, polled()):
+        view = al.FeatureView("mast", ["station"], rows, [al.latest("minutes")], derive=derive)
+        replayed = al.replay(
+            view, {"station": ["a"]}, at(10), at(11), "30m", outages=[al.Outage("mast", at(9), at(10))]
+        )
+        assert replayed["mast__minutes"].to_list() == [60, 20]
+
+
 def test_what_happens_to_nobody_is_an_error_that_names_the_providers():
     with pytest.raises(al.ViewError) as error:
         al.transform_arrivals(weather(), outages=[al.Outage("wether", at(9), at(10))])
