@@ -20,7 +20,7 @@ from ingestion.jobs import poll_once
 from ingestion.providers import load_providers
 from ingestion.sources.world_declarations import declarations
 from ingestion.sources.world_feeds import PROVIDERS, LiveWorld, WorldServer, WorldTime
-from ingestion.sources.world_outages import FeedOutage
+from ingestion.sources.world_outages import FeedOutage, FeedOutages
 from serving.cli import run
 from serving.cli_world import planned
 
@@ -106,6 +106,17 @@ def test_what_is_published_under_outages_is_what_the_plain_rule_says(outages: li
     assert sorted(got.rows(), key=repr) == sorted(expected, key=repr)
     ordinary = live().published(provider, at(300)).select(got.columns)
     assert got.equals(ordinary) == (outages == [FeedOutage(start=at(0), end=at(60))])
+
+
+def test_a_correction_does_not_overtake_what_it_corrects() -> None:
+    rows = pl.DataFrame(
+        {"site": ["dune"] * 2, "event_time": [at(0)] * 2, "published_time": [at(20), at(60)], "power_kw": [1.0, 2.0]}
+    )
+    outages = FeedOutages()
+    outages.add("meter", [FeedOutage(start=at(10), end=at(30), slow=5.0)])
+    published = outages.published("meter", rows)  # the first reading now takes 100 seconds
+    assert published["published_time"].to_list() == [at(100), at(100)]
+    assert published["power_kw"].to_list() == [1.0, 2.0]
 
 
 def test_nothing_that_was_published_is_taken_back_when_an_outage_begins_or_ends() -> None:
