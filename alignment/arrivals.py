@@ -7,6 +7,7 @@ been known: joins, data sets, replay, explanations.
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
@@ -17,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.definitions import describe_moves
 from alignment.delays import DelayRule
 from alignment.errors import DefinitionError, ViewError
 from alignment.heartbeats import provider_of
 from alignment.observations import GIVEN, Kind, Observations, ObservationSource, as_lazy
-from alignment.outages import Outage
+from alignment.outages import Outage, as_outages
 from alignment.rows import (
     ARRIVAL,
     ARRIVAL_KIND,
@@ -46,7 +48,7 @@ Bools = npt.NDArray[np.bool_]
 def transform_arrivals(
     views: Sequence[FeatureView] | FeatureView,
     *,
-    outages: Iterable[Outage] = (),
+    outages: Iterable[Outage] | Outage = (),
     delays: Mapping[str, DelayRule] | None = None,
     seed: int | None = None,
 ) -> list[FeatureView]:
@@ -59,7 +61,7 @@ def transform_arrivals(
 
     Args:
         views: What is computed. Views that no outage or rule concerns are returned as they are.
-        outages: By provider: the log's; of a plain frame the view's name stands for it.
+        outages: One, or several. By provider: the log's; of a plain frame the view's name stands for it.
         delays: Provider to rule. What a rule draws is keyed by its seed and the row's key, never by the row's place (R23).
         seed: Seed of the rules that draw; None leaves each its own.
 
@@ -92,20 +94,26 @@ def transform_arrivals(
         [3.5, 4.0]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
+    outages = as_outages(outages)
     held_up, rules = _by_provider(views, outages, delays)
+    moves = describe_moves(outages, delays, seed)
     if seed is not None:
         rules = {name: _seeded(rule, seed) for name, rule in rules.items()}
-    return [_transformed(view, held_up.get(provider_of(view), ()), rules.get(provider_of(view))) for view in views]
+    found = []
+    for view in views:
+        name = provider_of(view)
+        changed = _transformed(view, held_up.get(name, ()), rules.get(name))
+        if changed is not view:
+            changed.observations.moved_by = (*view.observations.moved_by, moves)
+        found.append(changed)
+    return found
 
 
 def _by_provider(
-    views: Sequence[FeatureView], outages: Iterable[Outage], delays: Mapping[str, DelayRule] | None
+    views: Sequence[FeatureView], outages: Sequence[Outage], delays: Mapping[str, DelayRule] | None
 ) -> tuple[dict[str, tuple[Outage, ...]], dict[str, DelayRule]]:
-    outages, rules = tuple(outages), dict(delays or {})
+    rules = dict(delays or {})
     providers = dict.fromkeys(provider_of(view) for view in views)
-    for outage in outages:
-        if not isinstance(outage, Outage):
-            raise DefinitionError(f"{outage!r} is not an outage", 'e.g. al.Outage("sky_camera", start, end).')
     for provider, rule in rules.items():
         if not isinstance(rule, DelayRule):
             raise DefinitionError(
@@ -114,13 +122,21 @@ def _by_provider(
             )
     for name in (*rules, *(outage.provider for outage in outages)):
         if name not in providers:
-            known = ", ".join(map(repr, providers))
-            raise ViewError(
-                f"{name!r} is no provider of the views, and something is to happen to it",
-                f"the providers are {known}; the view's name stands for that of a plain frame.",
-            )
+            raise _no_provider(name, views, list(providers))
     ordered = sorted(outages, key=lambda outage: outage.span_us)
     return {name: tuple(one for one in ordered if one.provider == name) for name in providers}, rules
+
+
+def _no_provider(name: str, views: Sequence[FeatureView], providers: Sequence[str]) -> ViewError:
+    """The error that says whose provider a name is not, and which was meant."""
+    known = f"the providers are {', '.join(map(repr, providers))}; the view's name stands for that of a plain frame."
+    own = next((provider_of(view) for view in views if view.name == name), None)
+    close = [own] if own is not None else difflib.get_close_matches(name, providers, n=1, cutoff=0.6)
+    return ViewError(
+        f"{name!r} is no provider of the views, and something is to happen to it"
+        + ("" if own is None else f": view {name!r} is of provider {own!r}"),
+        f"did you mean {close[0]!r}? {known[0].upper()}{known[1:]}" if close else known,
+    )
 
 
 def _seeded(rule: DelayRule, seed: int) -> DelayRule:

@@ -135,6 +135,7 @@ class Observations:
         self.frame = frame
         self.source: ObservationSource | None = source
         self.place = place
+        self.moved_by: tuple[Mapping[str, Any], ...] = ()  # what moved arrivals, as describe_moves says it (R23)
         self.entities = _names(entities, "entities", place)
         self.key = _names(key, "key", place) if key else []
         self.kind: Kind = kind or "measurement"
@@ -180,7 +181,9 @@ class Observations:
             )
         }
         same["clock_tolerance"] = self.tolerance
-        return Observations(**same | {name: value for name, value in changes.items() if value is not None})
+        found = Observations(**same | {name: value for name, value in changes.items() if value is not None})
+        found.moved_by = self.moved_by
+        return found
 
     @property
     def values(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -183,6 +183,21 @@ class _Row(tuple[tuple[str, Any], ...]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+def as_outages(outages: Iterable[Outage] | Outage) -> tuple[Outage, ...]:
+    """Outages as they are passed to functions: one, or several.
+
+    Raises:
+        DefinitionError: If something is no outage.
+    """
+    if isinstance(outages, Outage):
+        return (outages,)
+    found: tuple[Any, ...] = tuple(outages) if isinstance(outages, Iterable) else (outages,)
+    for one in found:
+        if not isinstance(one, Outage):
+            raise DefinitionError(f"{one!r} is not an outage", 'e.g. al.Outage("sky_camera", start, end).')
+    return found
 
 
 def _hashable(entity: Any) -> Any:

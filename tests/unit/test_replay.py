@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -194,8 +195,31 @@ def test_what_happens_to_nobody_is_an_error_that_names_the_providers():
         al.transform_arrivals(weather(), outages=[al.Outage("wether", at(9), at(10))])
     assert str(error.value) == (
         "'wether' is no provider of the views, and something is to happen to it\n\n"
-        "hint: the providers are 'weather'; the view's name stands for that of a plain frame."
+        "hint: did you mean 'weather'? The providers are 'weather'; the view's name stands for that of a plain frame."
     )
+
+
+def test_a_view_that_is_named_for_its_provider_leads_to_the_provider():
+    log = FrameLog(HOURLY.with_row_index("log_sequence"), provider="mast", entities=["station"])
+    view = al.FeatureView("weather", ["station"], log, [al.latest("temp")])
+    for name, told in [
+        (
+            "weather",
+            "something is to happen to it: view 'weather' is of provider 'mast'\n\nhint: did you mean 'mast'? ",
+        ),
+        ("mats", "something is to happen to it\n\nhint: did you mean 'mast'? The providers are 'mast'; "),
+    ]:
+        with pytest.raises(al.ViewError, match=re.escape(told)):
+            al.transform_arrivals(view, outages=[al.Outage(name, at(8), at(9))])
+
+
+def test_one_outage_may_stand_for_a_list_of_one():
+    outage = al.Outage("weather", at(9), at(11))
+    alone, listed = (al.replay(weather(), STATIONS, at(8), at(12), "30m", outages=one) for one in (outage, [outage]))
+    assert alone.equals(listed)
+    for wrong in (5, "weather", [outage.to_dict()]):
+        with pytest.raises(al.DefinitionError, match="is not an outage"):
+            al.transform_arrivals(weather(), outages=wrong)
 
 
 def test_an_outage_of_entities_that_do_not_fit_is_an_error():
