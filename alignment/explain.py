@@ -14,7 +14,15 @@ from alignment.durations import Duration, instant_from_us, instant_us
 from alignment.errors import FeatureError
 from alignment.explain_reasons import Judge
 from alignment.explain_report import ROW_COLUMNS, Explanation, FeatureExplanation, NaiveAnswer
-from alignment.explain_rows import EntityRows, entity_of, quarantined_rows, rows_of_entity, spine_of, up_to
+from alignment.explain_rows import (
+    EntityRows,
+    entity_of,
+    quarantined_rows,
+    rows_of_entity,
+    spine_of,
+    unknown_entity,
+    up_to,
+)
 from alignment.features import Feature, Forecast, Latest
 from alignment.join import Positions, check_positions, check_views, point_in_time_join, position_of
 from alignment.naive import naive_view, present_rows
@@ -91,11 +99,16 @@ def explain(
     key = entity_of(list(asked), entity)
     found: list[FeatureExplanation] = []
     provisional = False
+    notes: list[str] = []
     for one, wanted in asked.items():
         explained, unsettled = _explain_view(one, wanted, key, moment, limit, position_of(one, position))
         found += explained
         provisional = provisional or unsettled
-    return Explanation(key, moment, limit, provisional, tuple(found))
+        if not explained[0].rows.height and not explained[0].quarantined:
+            notes += unknown_entity(one, key)
+    moves = [move for one in asked for move in one.observations.moved_by]
+    under = tuple(move for place, move in enumerate(moves) if move not in moves[:place])
+    return Explanation(key, moment, limit, provisional, tuple(found), under, tuple(dict.fromkeys(notes)))
 
 
 def _asked_features(

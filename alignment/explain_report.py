@@ -242,6 +242,8 @@ class Explanation:
         as_of: Nothing that arrived later counts; None for no limit but t.
         provisional: Whether the answer may still change (R1).
         features: One explanation per feature, in declared order.
+        under: What moved the arrivals, as `transform_arrivals` was told, one after the other; empty if nothing did.
+        notes: What else to know: that there are no rows of the entity, and of which there are.
     """
 
     entity: Mapping[str, Any]
@@ -249,6 +251,8 @@ class Explanation:
     as_of: datetime | None
     provisional: bool
     features: tuple[FeatureExplanation, ...]
+    under: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, feature: str) -> FeatureExplanation:
         """The explanation of one output column.
@@ -272,7 +276,8 @@ class Explanation:
             unused: Most rows shown for each reason; None for all.
 
         Returns:
-            `entity`, `t`, `as_of`, `provisional`, and `features`: for each `feature`, `view`, `provider`, `kind`, `declared`,
+            `entity`, `t`, `as_of`, `provisional`, `under` (`outages`, `delays` and `seed` of each call of `transform_arrivals`),
+            `notes`, and `features`: for each `feature`, `view`, `provider`, `kind`, `declared`,
             `value`, `type`, `status`, `position`, `event_from` and `event_until` (what it looks at, both ends included),
             `used` rows and `used_count`, `unused` rows and `unused_counts` by reason, and `naive` (`value`, `status`,
             `differs`, `read_at`, `rows`, `row_count`).
@@ -288,6 +293,8 @@ class Explanation:
             "t": plain(self.t),
             "as_of": plain(self.as_of),
             "provisional": self.provisional,
+            "under": [plain(moves) for moves in self.under],
+            "notes": list(self.notes),
             "features": [one.to_dict(used=used, unused=unused) for one in self.features],
         }
 

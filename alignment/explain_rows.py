@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from alignment.views import FeatureView
 
 _TOLD = ("published_time", "received_time")
 _PLACE = "@place"
+_SHOWN = 8
 _US = pl.Datetime("us", "UTC")
 
 
@@ -139,6 +141,40 @@ def entity_of(views: Sequence[FeatureView], entity: Any) -> dict[str, Any]:
             f"name them: entity={{{written}}}.",
         )
     return dict(zip(names, values, strict=True))
+
+
+def unknown_entity(view: FeatureView, entity: Mapping[str, Any]) -> list[str]:
+    """What to say of an entity of which there are no rows: of which there are, the closest first.
+
+    Args:
+        view: The view.
+        entity: Column to value, by the spine's names or the observations'.
+
+    Returns:
+        One sentence; none for one series, or where its own name is one that has rows.
+    """
+    rows = view.observations
+    if not rows.entities:
+        return []
+    there = rows.lazy().select(rows.entities).unique().drop_nulls().sort(rows.entities).collect()
+    told = [_named(rows.entities, row) for row in there.iter_rows()]
+    names = zip(view.spine_entities, rows.entities, strict=True)
+    values = [entity.get(asked, entity.get(observed)) for asked, observed in names]
+    own = _named(rows.entities, values)
+    if own in told:
+        return []
+    said = f"no rows of {', '.join(f'{n}={v!r}' for n, v in zip(view.spine_entities, values, strict=True))}"
+    if not told:
+        return [f"{said}: {provider_of(view)} has none at all"]
+    close = difflib.get_close_matches(own, told, n=_SHOWN, cutoff=0.6) if len(told) > _SHOWN else []
+    shown = list(dict.fromkeys([*close, *told]))[:_SHOWN]
+    return [f"{said}; there are {', '.join(shown)}{f' and {len(told) - _SHOWN:,} more' if len(told) > _SHOWN else ''}"]
+
+
+def _named(names: Sequence[str], values: Sequence[Any]) -> str:
+    if len(names) == 1:
+        return repr(values[0])
+    return f"({', '.join(f'{name}={value!r}' for name, value in zip(names, values, strict=True))})"
 
 
 def rows_of_entity(

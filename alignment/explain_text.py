@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from alignment.explain_words import declared_text, instant_text, span_text, starts_after
+from alignment.moves_text import all_moves_text
 from alignment.report_form import BLUE, H2, LEFT, ORANGE, RIGHT, aligned, heading, page, piece, remark, table, td, th
 
 NOTEBOOK_FEATURES = 12
@@ -50,7 +51,13 @@ _TIMES = ("event_time", "issue_time", "published_time", "received_time", "given_
 def as_text(found: Mapping[str, Any]) -> str:
     """The explanation as plain tables."""
     features = ["\n".join(_feature_text(one)) for one in found["features"]]
-    return "\n\n".join([f"Explanation: {_asked(found)}", *features])
+    head = [f"Explanation: {_asked(found)}", *_told(found)]
+    return "\n\n".join(["\n".join(head), *features])
+
+
+def _told(found: Mapping[str, Any]) -> list[str]:
+    """What moved the arrivals, and what else to know."""
+    return [*([f"under: {all_moves_text(found['under'])}"] if found["under"] else []), *found["notes"]]
 
 
 def _feature_text(one: Mapping[str, Any]) -> list[str]:
@@ -89,6 +96,7 @@ def notebook_html(found: Mapping[str, Any]) -> str:
 def _body(found: Mapping[str, Any], *, features: int | None, rows: int | None) -> str:
     shown = found["features"] if features is None else found["features"][:features]
     parts = [heading("Explanation", _asked(found), _EXPLAINED)]
+    parts += [f'<p style="max-width:46rem;margin:0 0 .75em">{escape(line)}</p>' for line in _told(found)]
     parts += [_feature_html(one, rows) for one in shown]
     if left := len(found["features"]) - len(shown):
         parts.append(remark(f"And {left} more feature{'' if left == 1 else 's'}: see explanation.to_dict()."))
@@ -125,7 +133,9 @@ def _used_html(one: Mapping[str, Any], caption: str, rows: Sequence[Mapping[str,
 
 
 def _unused_html(one: Mapping[str, Any], caption: str) -> str:
-    columns = ["row", "event_time", "arrival_time", *(["value"] if _reads(one) else [])]
+    moved = any(row["given_arrival_time"] is not None for row in one["unused"])
+    given = ["given_arrival_time"] if moved else []
+    columns = ["row", "event_time", *given, "arrival_time", *(["value"] if _reads(one) else [])]
     head = "".join(th(_TITLES[name], right=name in _NUMBERS) for name in columns) + th("why not")
     body = [
         f'<tr>{_cells(row, columns)}<td style="{LEFT};white-space:normal;min-width:18rem">{escape(row["text"])}</td></tr>'
@@ -192,12 +202,13 @@ def _naive(one: Mapping[str, Any]) -> str:
     naive = one["naive"]
     if not naive["differs"]:
         return "naive: a join on event time would have given the same"
-    given = f"naive: a join on event time would have given {_value(one, naive['value'])} ({naive['status']})"
+    said = f"naive: a join on event time would have given {_value(one, naive['value'])} ({naive['status']})"
     if not naive["rows"]:
-        return f"{given}, from no row"
+        return f"{said}, from no row"
     last = naive["rows"][-1]
-    which = f"{_name(last)}, which arrived at {_moment(last['arrival_time'])}"
-    return f"{given}, from " + (which if naive["row_count"] == 1 else f"{naive['row_count']:,} rows, the last {which}")
+    given = "" if last["given_arrival_time"] is None else f" (given {_moment(last['given_arrival_time'])})"
+    which = f"{_name(last)}, which arrived at {_moment(last['arrival_time'])}{given}"
+    return f"{said}, from " + (which if naive["row_count"] == 1 else f"{naive['row_count']:,} rows, the last {which}")
 
 
 def _count(rows: int) -> str:

@@ -73,12 +73,25 @@ def sentence(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping
         row: The row, with its `reason`.
         taken: The row that took its part, if one did.
     """
+    said = _reason(feature, row, taken)
+    if row["given_arrival_time"] is None or row["reason"] in ("not_arrived", "after_as_of"):
+        return said
+    return f"{said}; it arrived at {arrival_text(row)}"
+
+
+def arrival_text(row: Mapping[str, Any]) -> str:
+    """When a row arrived; of one that was moved also when it had arrived before."""
+    given = row["given_arrival_time"]
+    return instant_text(row["arrival_time"]) + ("" if given is None else f" (given {instant_text(given)})")
+
+
+def _reason(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping[str, Any] | None) -> str:
     reason, arrival = row["reason"], row["arrival_time"]
     other = "" if taken is None else name_of(taken)
     if reason == "not_arrived":
-        return f"had not arrived: it arrived at {instant_text(arrival)}, {span_text(arrival - feature.t)} after t"
+        return f"had not arrived: it arrived at {arrival_text(row)}, {span_text(arrival - feature.t)} after t"
     if reason == "after_as_of" and feature.as_of is not None:
-        return f"arrived at {instant_text(arrival)}, {span_text(arrival - feature.as_of)} after as_of"
+        return f"arrived at {arrival_text(row)}, {span_text(arrival - feature.as_of)} after as_of"
     if reason == "beyond_position":
         return f"its log_sequence {row['log_sequence']} lies beyond the position {feature.position}"
     if reason == "short_notice":
@@ -102,7 +115,7 @@ def sentence(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping
 
 def name_of(row: Mapping[str, Any]) -> str:
     """How to call a row: by its place, and when it arrived."""
-    return f"row {row['row']}, which arrived at {instant_text(row['arrival_time'])}"
+    return f"row {row['row']}, which arrived at {arrival_text(row)}"
 
 
 def _notice(row: Mapping[str, Any]) -> str:

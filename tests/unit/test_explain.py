@@ -374,6 +374,8 @@ def test_the_plain_data_are_as_documented():
         "t": "2026-01-05T10:30:00+00:00",
         "as_of": None,
         "provisional": False,
+        "under": [],
+        "notes": [],
         "features": [
             {
                 "feature": "weather__temp",

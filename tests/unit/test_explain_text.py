@@ -100,10 +100,76 @@ def test_the_text_says_which_rows_are_not_shown():
 def test_an_entity_that_nobody_knows_is_explained_too():
     found = al.explain(weather(temps(("a", "10:00", "10:10", 1.0)), al.latest("temp")), "nobody", at("11:00"))
     assert str(found) == (
-        "Explanation: station='nobody' at 2026-01-05 11:00:00Z\n\n"
+        "Explanation: station='nobody' at 2026-01-05 11:00:00Z\n"
+        "no rows of station='nobody'; there are 'a'\n\n"
         "weather__temp = null (missing)\n"
         "  latest('temp') of weather: events until 2026-01-05 11:00:00Z\n"
         "  used: nothing\n"
         "  not used: nothing\n"
         "  naive: a join on event time would have given the same"
     )
+
+
+def test_of_many_entities_the_closest_are_named():
+    rows = temps(*((f"site{number:02}", "10:00", "10:10", 1.0) for number in range(20)))
+    found = al.explain(weather(rows, al.latest("temp")), "site7", at("11:00"))
+    (note,) = found.notes
+    assert note.startswith("no rows of station='site7'; there are 'site17', 'site07', ")
+    assert note.endswith(" and 12 more")
+    assert note in found.to_html().replace("&#x27;", "'")
+    assert found.to_dict()["notes"] == [note]
+
+
+# --- moved arrivals ---------------------------------------------------------------------------------------------------
+
+
+def held_up(*features: al.Feature) -> al.Explanation:
+    """Readings of 10:00 and 10:30, of which the second, given 10:40, is held up until noon."""
+    view = weather(temps(("a", "10:00", "10:10", 1.0), ("a", "10:30", "10:40", 2.0)), *features)
+    return al.explain(
+        al.transform_arrivals(view, outages=al.Outage("weather", at("10:20"), at("12:00"))), "a", at("11:00")
+    )
+
+
+def test_what_moved_arrivals_is_said_and_the_given_arrival_stands_beside_the_moved_one():
+    assert str(held_up(al.latest("temp"))) == (
+        "Explanation: station='a' at 2026-01-05 11:00:00Z\n"
+        "under: outage of weather from 2026-01-05 10:20:00Z to 2026-01-05 12:00:00Z\n\n"
+        "weather__temp = 1.0 (present)\n"
+        "  latest('temp') of weather: events until 2026-01-05 11:00:00Z\n"
+        "  used: 1 row\n"
+        "    row                 event               arrived  arrival is  revision  age  value\n"
+        "    0    2026-01-05 10:00:00Z  2026-01-05 10:10:00Z    measured    1 of 1   1h    1.0\n"
+        "  not used: 1 not yet arrived\n"
+        "    row 1 of 2026-01-05 10:30:00Z: had not arrived: it arrived at 2026-01-05 12:00:00Z "
+        "(given 2026-01-05 10:40:00Z), 1h after t\n"
+        "  naive: a join on event time would have given 2.0 (present), from row 1 of 2026-01-05 10:30:00Z, "
+        "which arrived at 2026-01-05 12:00:00Z (given 2026-01-05 10:40:00Z)"
+    )
+
+
+def test_the_page_and_the_plain_data_say_what_moved_arrivals_too():
+    found = held_up(al.latest("temp"))
+    page = found.to_html()
+    assert "under: outage of weather from 2026-01-05 10:20:00Z to 2026-01-05 12:00:00Z" in page
+    assert "arrived before it was moved" in page
+    assert "2026-01-05 10:40:00Z" in page
+    told = found.to_dict()
+    outage = {"provider": "weather", "start": "2026-01-05T10:20:00+00:00", "end": "2026-01-05T12:00:00+00:00"}
+    assert told["under"] == [{"outages": [outage]}]
+    assert told["features"][0]["unused"][0]["given_arrival_time"] == "2026-01-05T10:40:00+00:00"
+
+
+def test_a_moved_row_that_was_not_used_for_another_reason_says_when_it_arrived():
+    view = weather(temps(("a", "10:00", "10:10", 1.0), ("a", "10:30", "10:40", 2.0)), al.latest("temp"))
+    moved = al.transform_arrivals(view, delays={"weather": al.ShiftedDelay("5m")}, seed=3)
+    again = al.transform_arrivals(moved, outages=[al.Outage("weather", at("10:00"), at("10:20"))])
+    text = str(al.explain(again, "a", at("11:00")))
+    assert (
+        "under: delay of weather: 5m later; seed 3; then outage of weather from 2026-01-05 10:00:00Z to 2026-01-05 10:20:00Z\n"
+        in text
+    )
+    assert (
+        "row 0 of 2026-01-05 10:00:00Z: a newer event was picked: row 1 of 2026-01-05 10:30:00Z; "
+        "it arrived at 2026-01-05 10:20:00Z (given 2026-01-05 10:10:00Z)"
+    ) in text
