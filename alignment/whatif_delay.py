@@ -177,7 +177,8 @@ def delay_cost(
             matrix of numbers, missing as NaN: first `known_columns`, then the features, durations in seconds, texts as a
             column for each of the ten most frequent, without columns that have no value in any training row.
         providers: Whose delays are moved; None for all of the views.
-        shifts: Durations, negative for earlier, and `"off"`. An arrival never moves before its event.
+        shifts: Durations, negative for earlier, and `"off"`. An arrival never moves before its event. No shift, which the others
+            are compared with, is always in the report.
         retrain: Whether to train a model under each shift too.
         test_from: T; None leaves the last three tenths of the labelled rows for the test.
         embargo: See `time_splits`.
@@ -305,7 +306,7 @@ def notes_of(exam: Exam, days: DrawnDays) -> tuple[str, ...]:
 
 
 def _parsed(shifts: Sequence[DurationLike]) -> list[tuple[str, Duration | None]]:
-    """Shifts with their texts, ascending, `off` last.
+    """Shifts with their texts, ascending, no shift among them, `off` last.
 
     Raises:
         DefinitionError: If there is none, or one is there twice.
@@ -317,10 +318,13 @@ def _parsed(shifts: Sequence[DurationLike]) -> list[tuple[str, Duration | None]]
         None if shift == OFF else parse_duration(shift, "shift", allow_zero=True, allow_negative=True)
         for shift in shifts
     ]
-    timed = sorted((move for move in moves if move is not None), key=lambda move: move.total_us)
+    timed = [move for move in moves if move is not None]
     lengths = [move.total_us for move in timed]
     if len(set(lengths)) < len(lengths) or moves.count(None) > 1:
         raise DefinitionError(f"shifts={list(shifts)!r} name one shift twice", "name each once.")
+    if 0 not in lengths:
+        timed.append(parse_duration("0m", "shift", allow_zero=True))
+    timed.sort(key=lambda move: move.total_us)
     return [(move.text, move) for move in timed] + [(OFF, None)] * moves.count(None)
 
 

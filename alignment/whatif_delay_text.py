@@ -77,11 +77,11 @@ def _verdict(report: Row) -> str:
     if not sure:
         return "No shift makes the deployed model worse beyond what days drawn anew give."
     row = max(sure, key=lambda row: row["mae_change"])
-    what = f"{row['provider']} off" if row["shift"] == "off" else f"{row['provider']} {row['shift']} later"
+    how = "off" if row["shift"] == "off" else f"{row['shift'].lstrip('-')} {'earlier' if row['moved'] < 0 else 'later'}"
     unit = f" {report['unit']}" if report["unit"] else ""
     figures = _figures(report)
     said = (
-        f"Dearest is {what}: the deployed model's MAE is {figures.plain(row['mae_change'])}{unit} greater "
+        f"Dearest is {row['provider']} {how}: the deployed model's MAE is {figures.plain(row['mae_change'])}{unit} greater "
         f"({percent(report)}: {figures.interval(row['mae_change_low'], row['mae_change_high'])})"
     )
     again = [

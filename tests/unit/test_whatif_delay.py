@@ -93,6 +93,16 @@ def test_the_deployed_model_pays_for_what_a_retrained_one_learns():
     assert report.frame["shift"].to_list() == ["0m", "0m", "2h", "2h"]  # ascending, whatever was asked first
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [(["1h"], ["0m", "1h"]), (["off", "-1h"], ["-1h", "0m", "off"]), (["0h", "off"], ["0h", "off"])]
+)
+def test_no_shift_is_in_the_report_whatever_was_asked(asked, told):
+    report = ramp(shifts=asked, retrain=False)
+    assert report.frame["shift"].to_list() == told
+    assert maes(report)[told[-2 if "off" in told else 0]] == 2.0
+    assert report.to_html().count("<tr>") == 1 + len(told)
+
+
 def test_shifts_count_from_the_arrivals_as_they_were():
     values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0] * 30
     frame = readings(values, "30m")
@@ -168,7 +178,7 @@ def test_plain_loops_find_the_same_error(shift):
             said = next((one[3] for one in known if one[1:3] == newest), 0.0)
             errors.append(abs(said - first_of[station, t + HOUR][1]))
     assert report.test_rows == len(errors)
-    assert report.frame["mae"].item() == pytest.approx(np.mean(errors), abs=1e-12)
+    assert report.frame.filter(shift=f"{shift}m")["mae"].item() == pytest.approx(np.mean(errors), abs=1e-12)
 
 
 def test_no_shift_is_the_score_of_the_plain_data_set():
@@ -212,10 +222,10 @@ def test_a_log_is_read_at_the_position_that_was_asked_for():
     view = al.FeatureView("meter", observations=log, features=[al.latest("load")])
     spine = pl.DataFrame({"station": "a", "prediction_time": hours(240)})
     label = al.label("load", "1h", observations=al.Observations(readings(range(240)), ["station"]))
-    arguments = {"label": label, "model": Newest, "shifts": ["1h"], "retrain": False}
+    arguments = {"label": label, "model": Newest, "shifts": ["0m", "1h"], "retrain": False}
     report = al.delay_cost(spine, view, **arguments, positions={"meter": 239})
-    assert report.frame.select("provider", "mae").row(0) == ("met", 3.0)
-    assert al.delay_cost(spine, view, **arguments).frame["mae"].item() > 900
+    assert report.frame.select("provider", "mae").row(1) == ("met", 3.0)
+    assert al.delay_cost(spine, view, **arguments).frame["mae"][1] > 900
 
 
 # --- how sure ---------------------------------------------------------------------------------------------------------
@@ -252,7 +262,7 @@ def test_the_same_seed_draws_the_same_days():
     assert one.equals(same)
     assert one["mae"].equals(other["mae"])
     assert not one["mae_low"].equals(other["mae_low"])
-    (row,) = one.filter(pl.col("model") == "deployed").to_dicts()
+    (row,) = one.filter(model="deployed", shift="1h").to_dicts()
     assert row["mae_low"] < row["mae"] < row["mae_high"]
     assert row["mae_change_low"] <= row["mae_change"] <= row["mae_change_high"]
 
@@ -398,7 +408,7 @@ def test_the_text_is_a_plain_table():
 
 def test_the_dictionary_is_json():
     plain = json.loads(json.dumps(ramp(shifts=["1h", "off"]).to_dict(), allow_nan=False))
-    assert [row["moved"] for row in plain["costs"]] == [3600.0, 3600.0, None, None]
+    assert [row["moved"] for row in plain["costs"]] == [0.0, 0.0, 3600.0, 3600.0, None, None]
     assert (plain["confidence"], plain["zone"], plain["model"]) == (0.95, "UTC", "Newest")
 
 
@@ -411,6 +421,14 @@ def test_the_page_and_the_notebook_stand_alone():
     piece = report._repr_html_()
     assert not any(word in piece for word in ("<html", "<style"))
     assert "Dearest is meter 1h later" in piece
+
+
+def test_a_shift_that_makes_it_worse_by_being_earlier_is_said_so():
+    class Older(Newest):  # 3 above what is known, which is right when that is an hour older
+        def predict(self, rows):
+            return rows[:, 0] + 3
+
+    assert "Dearest is meter 1h earlier: the deployed model's MAE is 1" in str(ramp(shifts=["-1h"], model=Older))
 
 
 def test_figures_have_as_many_digits_as_the_greatest_error_needs():
@@ -437,3 +455,26 @@ def test_the_picture_has_a_panel_per_provider_with_its_axes_named():
     assert list(lines["deployed"].get_ydata()) == [2.0, 2.0, 3.0, 3.0, 3.0, 4.0]
     assert lines["deployed"].get_color() != lines["retrained"].get_color()
     assert "(UTC)" in figure.texts[-1].get_text()
+
+
+@pytest.mark.parametrize("score", ["mae", "rmse"])
+@pytest.mark.parametrize("unit", [None, "a unit that is written out"])
+def test_the_picture_of_one_provider_and_shift_has_room_for_its_title_and_a_band(score, unit):
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    name = "load" if unit is None else "load_of_all_that_is_there"
+    frame = readings(range(240)).rename({"load": name})
+    spine = pl.DataFrame({"station": "a", "prediction_time": hours(240)})
+    view, label = meter(frame, al.latest(name)), al.label(name, "1h")
+    figure = al.delay_cost(spine, view, label=label, model=Newest, shifts=["2h"], unit=unit).plot(score=score)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
+    assert len(drawn) == 2  # the title, and what is below it
+    assert all(box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in drawn)
+    (panel,) = figure.axes
+    (deployed, _) = panel.collections
+    corners = {tuple(corner) for corner in deployed.get_paths()[0].vertices}
+    assert {x for x, _ in corners} == {0.0, 120.0}  # from no shift to two hours
+    assert (120.0, 4.0) in corners
