@@ -62,17 +62,10 @@ def _score_cells(report: Row) -> list[list[str]]:
 def _winner_cells(report: Row) -> list[list[str]]:
     """A line per pattern: who wins, and what the service did."""
     figures = _figures(report)
-    head = [
-        "providers",
-        "winner",
-        "ahead by",
-        percent(report),
-        "service chose",
-        "router",
-        "over winner",
-        percent(report),
-    ]
-    cells = [head + (["outage costs", percent(report)] if report["outages"] else [])]
+    inside = percent(report)
+    head = ["providers", "winner", "ahead by", f"ahead, {inside}", "service chose", "router"]
+    head += ["over winner", f"over winner, {inside}"]
+    cells = [head + (["outage costs", f"costs, {inside}"] if report["outages"] else [])]
     for row in report["winners"]:
         line = [
             row["pattern"],
@@ -89,7 +82,7 @@ def _winner_cells(report: Row) -> list[list[str]]:
 
 def _overall_cells(report: Row) -> list[list[str]]:
     inside, figures = percent(report), _figures(report)
-    cells = [["over all rows", "rows", "MAE", inside, "over the router", inside]]
+    cells = [["over all rows", "rows", "MAE", f"MAE, {inside}", "over the router", f"over, {inside}"]]
     for row in report["overall"]:
         line = [row["who"], f"{row['rows']:,}", figures.plain(row["mae"])]
         line.append(figures.interval(row["mae_low"], row["mae_high"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -29,7 +30,7 @@ def plot_delay(report: DelayCost, score: str) -> Figure:
     providers = report.frame["provider"].unique(maintain_order=True).to_list()
     width = min(_PER_ROW, len(providers))
     height = -(-len(providers) // width)
-    figure = Figure(figsize=(1.2 + 3.4 * width, 1.5 + 2.7 * height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(max(5.6, 1.2 + 3.4 * width), 1.5 + 2.7 * height), layout="constrained", facecolor="white")
     panels = figure.subplots(height, width, sharex=True, sharey=True, squeeze=False)
     flat = list(panels.flat)
     places = _places(report.frame)
@@ -45,7 +46,7 @@ def plot_delay(report: DelayCost, score: str) -> Figure:
     for row in panels:
         row[0].set_ylabel(f"{score.upper()} of {report.label}" + (f", {report.unit}" if report.unit else ""))
     handles, labels = flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2 * width, fontsize=8.5, frameon=False)
+    figure.legend(handles, labels, loc="outside lower left", ncols=max(3, 2 * width), fontsize=8.5, frameon=False)
     _title(
         figure,
         f"What a delay costs: {_NAMES[score]} of {report.label}",
@@ -123,10 +124,12 @@ def plot_outage(report: OutageCost, score: str) -> Figure:
             if variant == served:
                 panel.plot([row[score]], [y], "o", color="black", markersize=12, markerfacecolor="none", zorder=4)
     panel.plot([], [], "o", color="black", markersize=12, markerfacecolor="none", label="chosen by the service")
-    panel.set_yticks(
-        range(len(patterns)), [f"{pattern}\n{rows:,} rows, {days} d" for pattern, rows, days, _ in patterns], fontsize=9
-    )
-    panel.invert_yaxis()
+    names = [
+        f"{pattern}\n{rows:,} rows, {days} d" + ("" if served else "\nthe service chose none")
+        for pattern, rows, days, served in patterns
+    ]
+    panel.set_yticks(range(len(patterns)), names, fontsize=9)
+    panel.set_ylim(len(patterns) - 0.5, -0.5)
     panel.set_xlabel(f"{_NAMES[score]} of {report.label}" + (f", {report.unit}" if report.unit else ""))
     panel.grid(visible=True, axis="x", alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
@@ -141,7 +144,9 @@ def plot_outage(report: OutageCost, score: str) -> Figure:
 
 
 def _title(figure: Figure, title: str, below: str) -> None:
-    """Two lines above the panels, the lower one as far below the upper one whatever the figure's height."""
-    figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=12.5, fontweight="bold")
-    lower = 1 - 22 / 72 / figure.get_figheight()
-    figure.text(0.01, lower, below, ha="left", va="top", fontsize=9, color=_GREY)
+    """Two texts above the panels, in as many lines as the figure's width asks for; the lower one begins where the upper one ends."""
+    wide = figure.get_figwidth()
+    upper, lower = textwrap.wrap(title, int(9.2 * wide)), textwrap.wrap(below, int(13 * wide))  # bold, and smaller
+    figure.suptitle("\n".join(upper + [""] * len(lower)), x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    begin = 1 - (5 + 17 * len(upper)) / 72 / figure.get_figheight()
+    figure.text(0.01, begin, "\n".join(lower), ha="left", va="top", fontsize=9, color=_GREY)

@@ -239,11 +239,11 @@ def test_the_text_is_plain_tables():
         "all up           60  84.5 %     3  1.017  4.000\n"
         "without meter    11  15.5 %     1  8.000  4.000\n"
         "\n"
-        "providers      winner  ahead by            95 %  service chose  router  over winner  95 %  outage costs            95 %\n"
-        "all up          full?     2.983  2.917 to 3.000           full   1.017            -     -        +0.017  0.000 to 0.083\n"
-        "without meter  spare?     4.000               -          spare   4.000            -     -        +3.000               -\n"
+        "providers      winner  ahead by     ahead, 95 %  service chose  router  over winner  over winner, 95 %  outage costs     costs, 95 %\n"
+        "all up          full?     2.983  2.917 to 3.000           full   1.017            -                  -        +0.017  0.000 to 0.083\n"
+        "without meter  spare?     4.000               -          spare   4.000            -                  -        +3.000               -\n"
         "\n"
-        "over all rows  rows    MAE            95 %  over the router            95 %\n"
+        "over all rows  rows    MAE       MAE, 95 %  over the router      over, 95 %\n"
         "full             71  2.099  1.000 to 4.391           +0.620  0.000 to 1.913\n"
         "spare            71  4.000  4.000 to 4.000           +2.521  1.522 to 3.000\n"
         "router           71  1.479  1.000 to 2.478                -               -\n"
@@ -297,3 +297,20 @@ def test_the_picture_rings_what_the_service_chose():
     rings = [line for line in panel.get_lines() if line.get_markerfacecolor() == "none" and len(line.get_xdata())]
     assert [float(line.get_xdata()[0]) for line in rings] == [pytest.approx(61 / 60), 4.0]
     assert {line.get_label() for line in panel.get_lines()} >= {"full", "spare", "chosen by the service"}
+
+
+def test_the_picture_says_where_the_service_chose_none():
+    pytest.importorskip("matplotlib")
+    figure = priced(down(216, 228), of=service(al.Variant("full", features=["meter"]))).plot()
+    (panel,) = figure.axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == [
+        "all up\n60 rows, 3 d",
+        "without meter\n11 rows, 1 d\nthe service chose none",
+    ]
+
+
+def test_no_two_columns_of_a_table_are_called_alike():
+    tables = [part.splitlines() for part in str(priced(down(216, 228))).split("\n\n") if "  " in part]
+    for head, *_ in tables[:3]:
+        names = [name for name in head.split("  ") if name]
+        assert len(set(names)) == len(names)
