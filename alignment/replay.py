@@ -167,7 +167,7 @@ def replay_batches(
             until_us=known_until(views, as_of_us) if status else None,
         )
         asking.prepare(asked, ticks, at, pool, timings)
-        for places, span in _groups(asked.height if asked.width else 1, len(ticks), batch_rows):
+        for places, span in _groups(asked.height if asked.width else 1, len(ticks), batch_rows, pool.threads):
             yield asking.ask(_spine(asked, places, ticks[span], prediction_time), places)
 
 
@@ -183,12 +183,13 @@ def _check_entities(views: Sequence[FeatureView], asked: pl.DataFrame) -> None:
             raise MissingColumnError(name, "the entities", asked.columns, argument="entity")
 
 
-def _groups(entities: int, ticks: int, batch_rows: int) -> Iterator[tuple[range, slice]]:
-    """Ranges of entities and of ticks that make about `batch_rows` rows, entity by entity."""
+def _groups(entities: int, ticks: int, batch_rows: int, threads: int) -> Iterator[tuple[range, slice]]:
+    """Ranges of entities and of ticks that make about `batch_rows` rows, entity by entity; as many entities for every thread."""
     if not entities or not ticks:
         yield range(0), slice(0)
         return
     at_once = max(1, batch_rows // ticks)
+    at_once -= at_once % threads if at_once > threads else 0
     for first in range(0, entities, at_once):
         for begin in range(0, ticks, ticks if at_once > 1 else batch_rows):
             yield (
