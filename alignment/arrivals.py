@@ -40,6 +40,8 @@ _US = pl.Datetime("us", "UTC")
 _GIVEN, _KEPT, _BEFORE = "@given", "@kept", "@before"
 _ROW, _PLACE, _WHOLE, _GROUP = "@row", "@place", "@whole", "@group"
 MODELLED = "modelled"
+_LAST_INSTANT = 253_402_300_799_999_999
+"""The end of the year 9999; what would arrive later arrives then."""
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -123,7 +125,7 @@ def _by_provider(
     for name in (*rules, *(outage.provider for outage in outages)):
         if name not in providers:
             raise _no_provider(name, views, list(providers))
-    ordered = sorted(outages, key=lambda outage: outage.span_us)
+    ordered = sorted(outages, key=_order_of)
     return {name: tuple(one for one in ordered if one.provider == name) for name in providers}, rules
 
 
@@ -137,6 +139,11 @@ def _no_provider(name: str, views: Sequence[FeatureView], providers: Sequence[st
         + ("" if own is None else f": view {name!r} is of provider {own!r}"),
         f"did you mean {close[0]!r}? {known[0].upper()}{known[1:]}" if close else known,
     )
+
+
+def _order_of(outage: Outage) -> tuple[Any, ...]:
+    """The earliest first; of one span what loses, what holds up, what slows, so that the order of the arguments decides nothing."""
+    return *outage.span_us, not outage.lost, outage.slow or 0.0, str(outage.to_dict())
 
 
 def _seeded(rule: DelayRule, seed: int) -> DelayRule:
@@ -326,6 +333,7 @@ def moved(rows: Observations, stored: pl.DataFrame, outages: Sequence[Outage], r
             arrival = arrival.set(hit, end)
         else:
             arrival = _slowed(rows, frame, arrival, hit, outage.slow)
+    arrival = arrival.clip(upper_bound=_LAST_INSTANT)
     frame = frame.with_columns(pl.col(ARRIVAL).alias(_BEFORE), arrival.alias(ARRIVAL), kept.alias(_KEPT))
     frame = _in_order(rows, frame).sort(_ROW)
     made_up = pl.lit(value=True) if rule is not None else pl.col(ARRIVAL) != pl.col(_BEFORE)
@@ -372,7 +380,7 @@ def _slowed(rows: Observations, frame: pl.DataFrame, arrival: pl.Series, hit: pl
     """Arrivals of the rows that are hit with a delay `factor` times as long; of rows without an instant of origin as they are."""
     origin = frame.select(pl.coalesce(ISSUE, EVENT) if rows.kind == "forecast" else pl.col(EVENT)).to_series()
     delay = (arrival - origin).fill_null(0).clip(lower_bound=0)
-    longer = (delay * (factor - 1.0)).round().cast(pl.Int64)
+    longer = (delay * (factor - 1.0)).round().clip(upper_bound=float(_LAST_INSTANT)).cast(pl.Int64)
     return pl.select(pl.when(hit).then(arrival + longer).otherwise(arrival)).to_series()
 
 

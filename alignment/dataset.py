@@ -83,6 +83,7 @@ class Dataset:
             raise DatasetError(
                 f"{folder} holds another data set", "write to a new folder; data sets are not overwritten."
             )
+        json.dumps(self.manifest)  # what cannot be written down is said before anything is there
         folder.mkdir(parents=True, exist_ok=True)
         self.frame.write_parquet(folder / DATA, compression="lz4")
         manifest = self.manifest | {"data": DATA, "data_sha256": file_sha256(folder / DATA)}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Self
 
 import polars as pl
@@ -65,12 +66,14 @@ class Outage:
                 f"the outage of {provider!r} ends at {end.isoformat()}, not after its start {start.isoformat()}",
                 "swap them.",
             )
-        if slow is not None and (lost or isinstance(slow, bool) or not 1 <= slow < 1e6):
+        if slow is not None and (
+            lost or isinstance(slow, bool) or not isinstance(slow, int | float) or not 1 <= slow < 1e6
+        ):
             raise DefinitionError(
                 f"the outage of {provider!r} has slow={slow!r}" + (" and lost=True" if lost else ""),
                 "pass lost=True, or slow= a factor of 1 or more, e.g. slow=3.",
             )
-        if isinstance(entities, str | bytes):
+        if entities is not None and (isinstance(entities, str | bytes | Mapping) or not isinstance(entities, Iterable)):
             raise DefinitionError(
                 f"entities={entities!r} is one value, not a list of them", f"write entities=[{entities!r}]."
             )
@@ -85,6 +88,11 @@ class Outage:
     def span_us(self) -> tuple[int, int]:
         """Start and end, microseconds."""
         return instant_us(self.start, "start"), instant_us(self.end, "end")
+
+    @property
+    def named(self) -> list[Any]:
+        """The entities as they were named: values, tuples, mappings of column to value."""
+        return [dict(one) if isinstance(one, _Row) else one for one in self.entities or ()]
 
     def concerns(self, rows: pl.DataFrame, entities: Sequence[str], place: str) -> pl.Series:
         """Per row whether it is of an entity that the outage holds up.
@@ -149,15 +157,19 @@ class Outage:
         if self.slow is not None:
             found["slow"] = self.slow
         if self.entities is not None:
-            found["entities"] = [
-                dict(one) if isinstance(one, _Row) else list(one) if isinstance(one, tuple) else one
-                for one in self.entities
-            ]
+            found["entities"] = [_plain(one) for one in self.entities]
         return found
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Self:
-        """The outage that `to_dict` described."""
+        """The outage that `to_dict` described.
+
+        Raises:
+            DefinitionError: If it lacks a field.
+        """
+        for name in ("provider", "start", "end"):
+            if name not in described:
+                raise DefinitionError(f"an outage has no {name!r}: {dict(described)!r}", "see Outage.to_dict.")
         entities = described.get("entities")
         return cls(
             described["provider"],
@@ -165,7 +177,7 @@ class Outage:
             datetime.fromisoformat(described["end"]),
             lost=described.get("lost", False),
             slow=described.get("slow"),
-            entities=None if entities is None else [tuple(one) if isinstance(one, list) else one for one in entities],
+            entities=None if entities is None else [_unplain(one) for one in entities],
         )
 
     def __repr__(self) -> str:
@@ -198,6 +210,48 @@ def as_outages(outages: Iterable[Outage] | Outage) -> tuple[Outage, ...]:
         if not isinstance(one, Outage):
             raise DefinitionError(f"{one!r} is not an outage", 'e.g. al.Outage("sky_camera", start, end).')
     return found
+
+
+_TEXTS: dict[type, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    datetime: ("$instant", datetime.isoformat, datetime.fromisoformat),
+    date: ("$date", date.isoformat, date.fromisoformat),
+    time: ("$time", time.isoformat, time.fromisoformat),
+    timedelta: ("$microseconds", lambda value: value // timedelta(microseconds=1), lambda n: timedelta(microseconds=n)),
+    Decimal: ("$decimal", str, Decimal),
+    bytes: ("$hex", bytes.hex, bytes.fromhex),
+}
+"""How values that JSON has not are written: the name that marks them, and there and back."""
+
+
+def _plain(entity: Any) -> Any:
+    """An entity as JSON has it.
+
+    Raises:
+        DefinitionError: If a value is of a type that cannot be written down.
+    """
+    if isinstance(entity, _Row):
+        return {name: _plain(value) for name, value in entity}
+    if isinstance(entity, tuple):
+        return [_plain(value) for value in entity]
+    if entity is None or isinstance(entity, str | int | float):
+        return entity
+    for kind, (mark, write, _) in _TEXTS.items():
+        if type(entity) is kind:
+            return {mark: write(entity)}
+    raise DefinitionError(
+        f"the entity {entity!r} is a {type(entity).__name__}, which cannot be written down", "name it by a plain value."
+    )
+
+
+def _unplain(entity: Any) -> Any:
+    if isinstance(entity, list):
+        return tuple(_unplain(value) for value in entity)
+    if isinstance(entity, Mapping):
+        for mark, _, read in _TEXTS.values():
+            if set(entity) == {mark}:
+                return read(entity[mark])
+        return {name: _unplain(value) for name, value in entity.items()}
+    return entity
 
 
 def _hashable(entity: Any) -> Any:

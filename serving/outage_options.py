@@ -152,14 +152,14 @@ def _fitted(outage: al.Outage, rows: al.Observations | None) -> al.Outage:
     if rows is None or outage.entities is None:
         return outage
     schema = {name: rows.schema[name] for name in rows.entities}
-    fitted = [_typed(one, schema, outage) for one in outage.to_dict()["entities"]]
+    fitted = [_typed(one, schema, outage) for one in outage.named]
     return al.Outage(outage.provider, outage.start, outage.end, lost=outage.lost, slow=outage.slow, entities=fitted)
 
 
 def _typed(entity: Any, schema: Mapping[str, pl.DataType], outage: al.Outage) -> Any:
     if isinstance(entity, Mapping):
         return {name: _value(value, name, schema.get(name), outage) for name, value in entity.items()}
-    if isinstance(entity, list):
+    if isinstance(entity, tuple):
         return tuple(_value(value, name, schema[name], outage) for name, value in zip(schema, entity, strict=False))
     return _value(entity, next(iter(schema), ""), next(iter(schema.values()), None), outage)
 

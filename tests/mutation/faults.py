@@ -788,7 +788,7 @@ FAULTS = [
     Fault(
         "outages happen in the order in which they were named",
         "R23",
-        "ordered = sorted(outages, key=lambda outage: outage.span_us)",
+        "ordered = sorted(outages, key=_order_of)",
         "ordered = list(outages)",
         tests="arrivals",
     ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 
 import polars as pl
 import pytest
@@ -233,6 +235,8 @@ def test_an_outage_of_entities_that_do_not_fit_is_an_error():
         ({"start": at(9), "end": at(9)}, "not after its start"),
         ({"lost": True, "slow": 2.0}, "has slow=2.0 and lost=True"),
         ({"slow": 0.5}, "has slow=0.5"),
+        ({"slow": "3"}, "has slow='3'"),
+        ({"entities": 5}, "is one value, not a list of them"),
         ({"entities": "a"}, "is one value, not a list of them"),
     ],
 )
@@ -245,6 +249,49 @@ def test_an_outage_is_the_same_after_being_written_down():
     outage = al.Outage("w", at(9), at(10), slow=2.5, entities=[("a", 1), {"station": "b", "sensor": 2}])
     assert al.Outage.from_dict(outage.to_dict()) == outage
     assert hash(al.Outage.from_dict(outage.to_dict())) == hash(outage)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 1, tzinfo=UTC),
+        date(2026, 1, 1),
+        timedelta(hours=1),
+        time(6),
+        Decimal("1.50"),
+        b"\x00\xff",
+        True,
+        2.5,
+    ],
+)
+def test_a_data_set_under_an_outage_of_entities_of_any_type_is_written_and_rebuilt(value, tmp_path):
+    frame = HOURLY.filter(station="a").with_columns(station=pl.Series([value] * 6))
+    view = al.FeatureView("weather", ["station"], frame, [al.latest("temp")])
+    spine = pl.DataFrame({"station": pl.Series([value]), "prediction_time": [at(10)]})
+    outage = al.Outage("weather", at(9), at(11), entities=[value, value])
+    built = al.build_dataset(spine, view, outages=[outage])
+    assert built.frame["weather__temp"].to_list() == [8.0]
+    manifest = json.loads(built.write(tmp_path / "set").read_text())
+    assert al.rebuild(manifest, spine, {"weather": frame}).same
+    assert al.Outage.from_dict(manifest["arrivals"]["outages"][0]) == outage
+
+
+def test_entities_of_several_types_are_an_error():
+    with pytest.raises(al.DefinitionError, match="names entities of several types"):
+        al.transform_arrivals(weather(), outages=[al.Outage("weather", at(9), at(10), entities=["a", 1])])
+
+
+def test_outages_of_one_span_happen_in_an_order_of_their_own():
+    outages = [al.Outage("weather", at(9, 20), at(10, 10)), al.Outage("weather", at(9, 20), at(10, 10), slow=10.0)]
+    ways = [temps(al.replay(weather(), STATIONS, at(9), at(14), "10m", outages=o)) for o in (outages, outages[::-1])]
+    assert ways[0] == ways[1]
+
+
+def test_what_would_arrive_after_the_last_year_arrives_at_its_end():
+    slow = al.Outage("weather", at(9), at(10), slow=999_999.0)
+    frame = HOURLY.with_columns(event_time=pl.col("event_time") - pl.duration(days=4000))
+    arrivals = al.transform_arrivals(weather(frame), outages=[slow])[0].observations.lazy().collect()["arrival_time"]
+    assert arrivals.max() == datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 # --- heartbeats, services --------------------------------------------------------------------------------------------
