@@ -154,7 +154,9 @@ def _explain_view(
     shown = shown.select(*ROW_COLUMNS, *(_age(t, column).alias(name) for name, column in _AGES.items()))
     rows = _with_values(held, features, shown)
     naive = _naive_answers(held, features, asked, t, as_of, rows)
-    aside = quarantined_rows(view, spine, held.provider, held.position, ["provider", *ROW_COLUMNS, *_AGES, "value"])
+    until = t if as_of is None else min(t, as_of)
+    names = ["provider", *ROW_COLUMNS, *_AGES, "value"]
+    aside = quarantined_rows(view, spine, held.provider, held.position, until, names)
     found = [
         FeatureExplanation(
             feature=view.column_name(feature),

@@ -263,7 +263,7 @@ def _shown(held: Observations, frame: pl.DataFrame, stored: pl.DataFrame, places
 
 
 def quarantined_rows(
-    view: FeatureView, spine: pl.DataFrame, provider: str, position: int | None, names: Sequence[str]
+    view: FeatureView, spine: pl.DataFrame, provider: str, position: int | None, until: datetime, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What a log set aside of this entity and nobody has decided on, newest first; empty for anything but a log.
 
@@ -272,13 +272,14 @@ def quarantined_rows(
         spine: From `spine_of`.
         provider: Who sent the rows.
         position: Rows beyond it are left out.
+        until: Rows that were received later are left out (R1).
         names: Keys that a row has.
     """
     source: Any = view.observations.source
     ask = getattr(source, "quarantine", None) or getattr(getattr(source, "inner", None), "quarantine", None)
     if ask is None:
         return []
-    rows = ask()
+    rows = ask().filter(pl.col("received_time") <= pl.lit(until))
     for asked, name in zip(view.spine_entities, view.observations.entities, strict=True):
         if name not in rows.columns:
             return []

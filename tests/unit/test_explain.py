@@ -466,8 +466,8 @@ def test_a_log_says_when_rows_were_received_and_what_it_set_aside(tmp_path):
     )
     log.append(rows)
     log.append(rows.head(1).with_columns(temp=2.5, arrival_time=pl.lit(at("10:40"))))
-    wrong = table("station event_time arrival_time temp", ("a", "23:00", "10:10", 9.9))  # arrived before it happened
-    log.append(wrong)
+    columns = "station event_time received_time arrival_time temp"
+    log.append(table(columns, ("a", "23:00", at("10:05"), "10:10", 9.9)))  # arrived before it happened
     found = al.explain(weather(log, al.latest("temp"), entities=None), "a", at("10:30"))["weather__temp"]
     assert (found.value, found.provider, found.position) == (1.5, "station_feed", log.position())
     told = found.to_dict()
@@ -483,6 +483,22 @@ def test_a_log_says_when_rows_were_received_and_what_it_set_aside(tmp_path):
     assert set(aside) == set(told["unused"][0])
     other = al.explain(weather(log, al.latest("temp"), entities=None), "b", at("10:30"))["weather__temp"]
     assert "quarantined" not in other.unused_counts
+
+
+def test_what_was_set_aside_later_is_not_known_yet(tmp_path):
+    log = create_log(str(tmp_path), "station_feed", entities=["station"], clock=clock_at(at("13:00")))
+    log.append(table("station event_time temp", ("a", "23:00", 9.9)))  # it says that it happens ten hours later
+    view = weather(log, al.latest("temp"), entities=None)
+    before = at("13:00") - timedelta(microseconds=1)
+    known = {"quarantined": 1}
+    for t, as_of, counts in (
+        (at("13:00"), None, known),
+        (at("14:00"), at("13:00"), known),
+        (at("12:10"), None, {}),
+        (before, at("14:00"), {}),
+        (at("14:00"), before, {}),
+    ):
+        assert al.explain(view, "a", t, as_of=as_of).features[0].unused_counts == counts
 
 
 def test_a_log_at_a_position_has_its_arrivals_of_that_position():
