@@ -108,11 +108,15 @@ class Outage:
         """
         if self.entities is None:
             return pl.repeat(value=True, n=rows.height, dtype=pl.Boolean, eager=True)
-        keys = pl.DataFrame(
-            [self._key(one, entities, place) for one in self.entities] or None, infer_schema_length=None
-        )
-        if not keys.height:
+        given = [self._key(one, entities, place) for one in self.entities]
+        if not given:
             return pl.repeat(value=False, n=rows.height, dtype=pl.Boolean, eager=True)
+        if any(len({type(one[name]) for one in given}) > 1 for name in entities):
+            raise DefinitionError(
+                f"the outage of {self.provider!r} names entities of several types: {self.named!r}",
+                "name values of the types that the entity columns have.",
+            )
+        keys = pl.DataFrame(given, infer_schema_length=None)
         kinds = {name: common_type(keys.schema[name], rows.schema[name], name, name, place) for name in entities}
         found = (
             rows.select(pl.col(name).cast(kind) for name, kind in kinds.items())
