@@ -22,6 +22,7 @@ from alignment.definitions import describe_moves
 from alignment.delays import DelayRule
 from alignment.errors import DefinitionError, ViewError
 from alignment.heartbeats import provider_of
+from alignment.join import check_views
 from alignment.observations import GIVEN, Kind, Observations, ObservationSource, as_lazy
 from alignment.outages import Outage, as_outages
 from alignment.rows import (
@@ -96,6 +97,7 @@ def transform_arrivals(
         [3.5, 4.0]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
+    check_views(views)
     outages = as_outages(outages)
     held_up, rules = _by_provider(views, outages, delays)
     moves = describe_moves(outages, delays, seed)
@@ -114,10 +116,14 @@ def transform_arrivals(
 def _by_provider(
     views: Sequence[FeatureView], outages: Sequence[Outage], delays: Mapping[str, DelayRule] | None
 ) -> tuple[dict[str, tuple[Outage, ...]], dict[str, DelayRule]]:
+    if not isinstance(delays, Mapping | None):
+        raise DefinitionError(
+            f"delays={delays!r} does not say whose", 'name providers, e.g. delays={"weather": al.FixedDelay("45m")}.'
+        )
     rules = dict(delays or {})
     providers = dict.fromkeys(provider_of(view) for view in views)
     for provider, rule in rules.items():
-        if not isinstance(rule, DelayRule):
+        if isinstance(rule, type) or not isinstance(rule, DelayRule):
             raise DefinitionError(
                 f"delays[{provider!r}]={rule!r} is not a delay rule",
                 f'e.g. delays={{"{provider}": al.FixedDelay("45m")}}.',

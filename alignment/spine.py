@@ -17,6 +17,7 @@ from alignment.wallclock import Instants, check_zone, time_of_day_us, to_instant
 
 PREDICTION_TIME = "prediction_time"
 _PLACE = "the spine"
+_MOST_TICKS = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,10 @@ def schedule(start: datetime, end: datetime, every: DurationLike | Sequence[str]
     if last < first:
         raise DefinitionError(f"end={end.isoformat()} is before start={start.isoformat()}", "swap them.")
     check_zone(zone)
+    if not isinstance(every, str | timedelta | list | tuple):
+        raise DefinitionError(
+            f"every={every!r} is neither a duration nor times of day", 'e.g. every="10m", or every=["06:00", "18:00"].'
+        )
     if not isinstance(every, str | timedelta):
         instants = _times_of_day(first, last, every, zone)
     else:
@@ -150,6 +155,11 @@ def schedule(start: datetime, end: datetime, every: DurationLike | Sequence[str]
 
 
 def _steps(first: int, last: int, step: Duration, zone: str | None) -> Instants:
+    if (last - first) // step.total_us > _MOST_TICKS:
+        raise DefinitionError(
+            f"every={step.text!r} from start to end is {(last - first) // step.total_us:,} instants, and {_MOST_TICKS:,} are the most",
+            "ask for a shorter span, or less often.",
+        )
     if zone is None or not step.days:
         return np.arange(first, last, step.total_us, dtype=np.int64)
     if step.elapsed_us:
@@ -177,7 +187,7 @@ def entity_frame(entities: Any, entity: str = "entity") -> pl.DataFrame:
     """Entities as `make_spine` takes them, one row each.
 
     Raises:
-        DefinitionError: If one is given twice.
+        DefinitionError: If one is given twice, or they are one value.
         ColumnTypeError: If they are no frame, mapping or list.
     """
     frame = _as_frame(entities, entity)
@@ -195,4 +205,9 @@ def _as_frame(entities: Any, entity: str) -> pl.DataFrame:
         return pl.DataFrame({entity: list(entities)}) if entities else pl.DataFrame()
     if isinstance(entities, pl.Series):
         return entities.to_frame(entities.name or entity)
+    if isinstance(entities, str) and not set(entities) & set("./\\*"):
+        raise DefinitionError(
+            f"entities={entities!r} is one value, not a list of them, and no path of a Parquet file",
+            f'write [{entities!r}], or name the column: {{"site": [{entities!r}]}}.',
+        )
     return as_lazy(entities, "entities").collect()
