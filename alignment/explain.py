@@ -64,7 +64,7 @@ def explain(
         ViewError: If there is no view, or a position fits none.
         FeatureError: If `features` names one that there is not.
         DefinitionError: If `entity` has not as many values as columns, or an instant is none.
-        NaiveTimeError: If `t` or `as_of` has no zone.
+        NaiveTimeError: If `t`, `as_of` or an instant in `entity` has no zone.
         MissingColumnError: If `entity` lacks a column.
         KeyTypeError: If a value of `entity` cannot be one of its column's.
         AlignmentError: What the observations break; see `point_in_time_join`.

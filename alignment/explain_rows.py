@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.durations import instant_us
 from alignment.errors import DefinitionError, KeyTypeError, MissingColumnError
 from alignment.features import Feature
 from alignment.heartbeats import provider_of
+from alignment.layout import common_type
 from alignment.observations import GIVEN, Kind, Observations, ObservationSource
 from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, ORDER, RETRACTION, Rows, canonical, check_rows
 from alignment.views import FeatureView
@@ -101,7 +103,8 @@ def spine_of(view: FeatureView, entity: Mapping[str, Any]) -> pl.DataFrame:
 
     Raises:
         MissingColumnError: If `entity` lacks a column.
-        KeyTypeError: If a value cannot be one of the column's.
+        NaiveTimeError: If a value is an instant without zone, and the column's have one (R15).
+        KeyTypeError: If a value cannot be one of the column's, or a join could not compare them.
     """
     found = {}
     for asked, observed in zip(view.spine_entities, view.observations.entities, strict=True):
@@ -109,9 +112,14 @@ def spine_of(view: FeatureView, entity: Mapping[str, Any]) -> pl.DataFrame:
             raise MissingColumnError(asked, "the entity", list(entity))
         value = entity[asked] if asked in entity else entity[observed]
         kind = view.observations.schema[observed]
+        if isinstance(kind, pl.Datetime) and kind.time_zone and isinstance(value, datetime):
+            instant_us(value, asked)
         try:
+            given = pl.Series([value]).dtype  # no cast: the text of a number is no number, and True is not 1
+            if given.base_type() != kind.base_type() or isinstance(kind, pl.Datetime):
+                common_type(given, kind, asked, observed, view.place)
             found[asked] = pl.Series([value], dtype=kind)
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        except (KeyTypeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
             raise KeyTypeError(
                 f"{view.place}: entity {observed!r} is {kind}, and {value!r} is none",
                 f'pass a value of that type, e.g. {{"{asked}": ...}}.',

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 
 import polars as pl
 import pytest
@@ -303,6 +304,40 @@ def test_what_cannot_be_explained_is_refused(arguments, error, words):
             asked.pop("t"),
             **asked,
         )
+
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held", "same", "refused"),
+    [
+        (pl.Int8, 1, [1], [True, "1", 1.0, 300]),
+        (pl.UInt64, 1, [1], [True, -1]),
+        (pl.Float32, 1.5, [1.5], ["1.5", 1]),
+        (pl.Boolean, True, [True], [1, "true"]),
+        (pl.String, "1", ["1"], [1, ["1"]]),
+        (pl.Enum(["1", "2"]), "1", ["1"], [1, "9"]),
+        (pl.Decimal(10, 2), Decimal("1.50"), [Decimal("1.5")], [1.5, "1.5"]),
+        (pl.Duration("ms"), timedelta(1), [timedelta(1)], [1, "1d"]),
+        (pl.Date, NOON.date(), [NOON.date()], [NOON, "2026-01-05"]),
+        (pl.Datetime("ms", "Asia/Tokyo"), NOON, [NOON, NOON.astimezone(timezone(timedelta(hours=5)))], ["2026-01-05"]),
+        (pl.Datetime("us"), NOON.replace(tzinfo=None), [NOON.replace(tzinfo=None)], [NOON]),
+    ],
+)
+def test_an_entity_is_compared_as_a_join_compares_it(dtype, held, same, refused):
+    frame = temps(("a", "09:00", "09:10", 1.0)).with_columns(station=pl.Series([held], dtype=dtype))
+    view = weather(frame, al.latest("temp"))
+    assert [al.explain(view, {"station": one}, at("10:00")).features[0].value for one in same] == [1.0] * len(same)
+    for one in refused:
+        with pytest.raises(KeyTypeError, match="is none"):
+            al.explain(view, {"station": one}, at("10:00"))
+
+
+def test_an_entity_that_is_an_instant_needs_a_zone():
+    frame = temps(("a", "09:00", "09:10", 1.0)).with_columns(station=pl.Series([NOON]))
+    with pytest.raises(NaiveTimeError, match="'station' has no time zone"):
+        al.explain(weather(frame, al.latest("temp")), NOON.replace(tzinfo=None), at("10:00"))
 
 
 def test_an_instant_of_another_zone_is_the_same_instant():
