@@ -95,13 +95,14 @@ class Pages:
                 )
         as_json = path.endswith(".json")
         try:
-            template, told = self._found(path, Query(query))
+            asked = Query(query)
+            template, told = self._found(path, asked)
         except ValueError as error:  # more parts than anybody's address has
             return self._refused(
                 RefusalError(400, f"the address cannot be read: {error}", "open the overview."), as_json=as_json
             )
         except RefusalError as refusal:
-            return self._refused(refusal, as_json=as_json)
+            return self._refused(refusal, as_json=as_json, instead=self._instead(refusal, path, asked))
         except (ServingError, AlignmentError, IngestionError, OSError, DeltaError) as error:
             return self._refused(_reading(error), as_json=as_json)
         if template == "json":
@@ -238,9 +239,20 @@ class Pages:
         body = rendered(template, base=self._base, site=self._site, **told)
         return Reply(status, HTML, body.encode(), (*_ALWAYS, *headers))
 
-    def _refused(self, refusal: RefusalError, *, as_json: bool) -> Reply:
+    def _instead(self, refusal: RefusalError, path: str, query: Query) -> str | None:
+        """The page that a refusal's hint names; None if it names none."""
+        here = f"{self._base}{_quoted(path)}"
+        if not isinstance(refusal, UnknownNameError):
+            return here if refusal.hint.startswith(f"{here} ") else None
+        if refusal.close is None:
+            return None
+        if refusal.what == "feature":
+            return here + query.text(feature=refusal.close)
+        return self._path(_PROVIDERS if refusal.what == "provider" else _KNOWN, refusal.close) + query.text()
+
+    def _refused(self, refusal: RefusalError, *, as_json: bool, instead: str | None = None) -> Reply:
         headers = tuple(header for header in refusal.headers if header not in CLOSE)
-        told = {"status": refusal.status, "problem": refusal.problem, "hint": refusal.hint}
+        told = {"status": refusal.status, "problem": refusal.problem, "hint": refusal.hint, "instead": instead}
         if as_json:
             body = to_json({"error": refusal.problem, "hint": refusal.hint}).encode() + b"\n"
             return Reply(refusal.status, JSON, body, (*_ALWAYS, *headers))

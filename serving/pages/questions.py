@@ -34,6 +34,10 @@ class Query:
     def __init__(self, text: str) -> None:
         self._pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=50)
 
+    def text(self, **others: str) -> str:
+        """That part again, with `?`, some of its values being others; empty where it asks nothing."""
+        return address("", [(name, others.get(name, value)) for name, value in self._pairs])
+
     def all(self, name: str) -> list[str]:
         """Every value of that name."""
         return [value for known, value in self._pairs if known == name]
@@ -147,6 +151,10 @@ class UnknownNameError(RefusalError):
         name: The name.
         known: The names that there are.
         where: Where.
+
+    Attributes:
+        what: As given.
+        close: The nearest name; None if none is near.
     """
 
     def __init__(self, what: str, name: str, known: Iterable[str], where: str) -> None:
@@ -154,6 +162,7 @@ class UnknownNameError(RefusalError):
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
         some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {some}." if names else f"{where} has none yet."
+        self.what, self.close = what, close[0] if close else None
         super().__init__(404, f"there is no {what} {shown(name)} in {where}", hint)
 
 
