@@ -35,7 +35,7 @@ from alignment.settling import QUANTILE_NAMES, Quantiles, quantiles, readable
 from alignment.snapshot import as_observations
 from alignment.views import FeatureView
 
-_AGES = 14
+_AGES = 8
 _FEW = 30
 _CURVE: dict[str, Any] = {
     "release": pl.String,
@@ -164,7 +164,7 @@ def label_maturity(
         as_of: Nothing that arrived later counts; None is the greatest arrival.
         horizon: The label's horizon, which the embargo then includes.
         watched: Leave out events that are younger at `as_of`.
-        ages: Ages of the curve; None chooses about a dozen.
+        ages: Ages of the curve; None chooses nine or fewer, without those between two at which nothing differs.
         position: Greatest `log_sequence` that counts; None for all.
         threads: How many threads; None for one per processor.
 
@@ -222,7 +222,8 @@ def label_maturity(
             )
     final = at("final")
     curve = [point_of("first", None, at("first"), final, counting, tolerance)]
-    curve += [point_of(age.text, age.total_us, at(age.text), final, counting, tolerance) for age in grid]
+    points = [point_of(age.text, age.total_us, at(age.text), final, counting, tolerance) for age in grid]
+    curve += points if ages is not None else _differing(points, release)
     struck = dict(events["left_out"].drop_nulls().value_counts().iter_rows())
     return LabelMaturity(
         column=column,
@@ -318,7 +319,7 @@ def _in_parts(length_us: int) -> str:
 
 
 def _ages(counting: pl.DataFrame, watched_us: int | None, release: str | None) -> list[Duration]:
-    """About a dozen ages from the first arrivals to the last revision, closer together where they are short."""
+    """Some ages from the first arrivals to the last revision, closer together where they are short."""
     if not counting.height:
         return []
     low = max(1_000, over_by(counting["arrived"], 0.05) or 0)
@@ -330,6 +331,17 @@ def _ages(counting: pl.DataFrame, watched_us: int | None, release: str | None) -
         (parse_duration(text, "ages", allow_zero=True) for text in texts if text), key=lambda age: age.total_us
     )
     return [age for age in found if watched_us is None or age.total_us <= watched_us]
+
+
+def _differing(points: list[dict[str, Any]], release: str | None) -> list[dict[str, Any]]:
+    """The points without those that say what their neighbours say, on either side; the release stays."""
+    told = [{name: value for name, value in point.items() if name not in ("release", "age")} for point in points]
+    last = len(points) - 1
+    return [
+        point
+        for n, point in enumerate(points)
+        if point["release"] == release or n in (0, last) or not told[n - 1] == told[n] == told[n + 1]
+    ]
 
 
 def _notes(counting: pl.DataFrame, watched_us: int | None, share: float) -> tuple[str, ...]:

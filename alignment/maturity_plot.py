@@ -12,7 +12,7 @@ from alignment.settling import human
 if TYPE_CHECKING:
     from alignment.maturity import LabelMaturity
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # told apart by everyone
+_BLUE, _SKY, _ORANGE, _GREEN, _GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#666666"  # told apart by everyone
 
 
 def plot_maturity(report: LabelMaturity) -> Any:
@@ -31,12 +31,13 @@ def plot_maturity(report: LabelMaturity) -> Any:
     figure = Figure(figsize=(10, 4.2), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     shares: Any = left
-    for name, colour, style, meaning in (
-        ("present", _GREY, ":", "label is there"),
-        ("within", _ORANGE, "--", within_text(report.within)),
-        ("settled", _BLUE, "-", "the same, for good"),
+    for name, colour, style, width, over, meaning in (  # where they agree, the wide pale one is seen below the others
+        ("present", _GREY, ":", 1.6, 2.3, "label is there"),
+        ("within", _ORANGE, "--", 1.6, 2.2, within_text(report.within)),
+        ("settled", _SKY, "-", 5.0, 2.1, "the same, for good"),
     ):
-        shares.plot(seconds, points[name].to_list(), style, color=colour, marker="o", markersize=3, label=meaning)
+        drawn: dict[str, Any] = {"color": colour, "linewidth": width, "marker": "o", "markersize": 1.5 + width}
+        shares.plot(seconds, points[name].to_list(), style, label=meaning, zorder=over, **drawn)
     shares.set_ylim(-0.02, 1.02)
     shares.set_ylabel(f"share of {report.events:,} events")
     shares.set_title("How ripe labels are")

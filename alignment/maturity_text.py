@@ -43,21 +43,14 @@ _WHY = {
 _CURVE = (
     ("present", "present", "Share of events whose label is there and not null"),
     ("within", "within", "Share whose value is within the tolerance of the final one"),
-    ("settled", "settled", "Share whose value is within the tolerance from then on"),
+    ("for good", "settled", "Share whose value is within the tolerance from then on"),
     ("bias", "bias", "Mean of value - final, of the labels that are there"),
     ("MAE", "mae", "Mean of |value - final|"),
     ("bias %", "relative_bias", "The bias as a share of the mean of |final|"),
     ("MAE %", "relative_mae", "The same of the MAE"),
 )
-_SERIES = (
-    ("arrived", "arrived", "Median age when the first value arrived"),
-    ("settled", "settled", "Median age from which on the value is within the tolerance"),
-    ("share settled", "settled_share", "Age by which the share of events has settled"),
-    ("first ok", "first_within", "Share whose first value is near the final one"),
-    ("at release", "settled_by_release", "Share that has settled by the recommended release"),
-    ("own release", "release", "What this series alone would call for"),
-)
-_NOT_ENTITIES = {"events", *(key for _, key, _ in _SERIES)}
+_NOT_ENTITIES = ("events", "arrived", "settled", "settled_share", "first_within", "settled_by_release", "release")
+"""Columns of `series` that are no entities."""
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -70,7 +63,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         )
     if report["series"]:
         names = _entities(report)
-        head = [*names, "events", *(title for title, _, _ in _SERIES)]
+        head = [*names, "events", *(title for title, _ in _series_head(report))]
         shown = report["series"][:SHOWN]
         lines = [[*(str(row[name]) for name in names), f"{row['events']:,}", *_of_series(row)] for row in shown]
         parts.append(aligned([head, *lines], left=len(names)) + _rest(report, len(shown)))
@@ -104,7 +97,7 @@ def _body(report: Mapping[str, Any], *, rows: int | None) -> str:
     if report["series"]:
         names, shown = _entities(report), report["series"][:rows]
         head = "".join(th(name) for name in names) + th("events", right=True)
-        head += "".join(th(title, right=True, title=meaning) for title, _, meaning in _SERIES)
+        head += "".join(th(title, right=True, title=meaning) for title, meaning in _series_head(report))
         lines = [
             "<tr>"
             + "".join(td(str(row[name]), left=True) for name in names)
@@ -190,6 +183,19 @@ def _rest(report: Mapping[str, Any], shown: int) -> str:
 
 def _mark(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return f"{row['release']} *" if row["release"] == report["release"] else str(row["release"])
+
+
+def _series_head(report: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Titles of the columns of a series and what they mean, in the order of `_of_series`."""
+    most = f"{100 * report['share']:g} %"
+    return (
+        ("half arrived by", "Median age when the first value arrived"),
+        ("half settled by", "Median age from which on the value is within the tolerance"),
+        (f"{most} settled by", f"Age by which {most} of the events have settled"),
+        ("first ok", "Share whose first value is near the final one"),
+        ("ok at release", "Share that has settled by the recommended release"),
+        ("own release", "What this series alone would call for"),
+    )
 
 
 def _entities(report: Mapping[str, Any]) -> list[str]:

@@ -257,6 +257,48 @@ def test_the_report_as_data_page_and_picture():
     assert [line.get_label() for line in axes[0].lines][-1] == "release='3d'"
 
 
+def test_a_heading_says_whether_below_it_are_ages_or_shares():
+    text = str(maturity(daily(40, (1, 90.0), (3, 100.0)), share=0.9))
+    heads = [line for line in text.splitlines() if "events  " in line]
+    assert [[name.strip() for name in head.split("  ") if name] for head in heads] == [
+        ["release", "events", "present", "within", "for good", "bias", "MAE", "bias %", "MAE %"],
+        [
+            "station",
+            "events",
+            "half arrived by",
+            "half settled by",
+            "90 % settled by",
+            "first ok",
+            "ok at release",
+            "own release",
+        ],
+    ]
+
+
+def test_lines_that_agree_are_both_seen():
+    lines = maturity(daily(40, (1, 90.0), (3, 100.0))).plot().axes[0].lines[:3]
+    present, within, settled = sorted(lines, key=lambda line: line.get_zorder(), reverse=True)
+    assert [line.get_label() for line in (present, within, settled)] == [
+        "label is there",
+        "within 1 % of the final value",
+        "the same, for good",
+    ]
+    assert list(within.get_ydata()) == list(settled.get_ydata())  # here it makes no difference
+    assert settled.get_linewidth() >= 2 * within.get_linewidth()
+    assert (within.get_linestyle(), settled.get_linestyle()) == ("--", "-")
+
+
+def test_ages_between_two_at_which_nothing_differs_are_not_in_the_curve():
+    frame = daily(90, (1, 90.0), (30, 100.0))
+    curve = maturity(frame).curve
+    assert 4 <= curve.height <= 6  # the first release, a day, what is before the correction, and the correction
+    points = curve.filter(pl.col("age").is_not_null()).drop("release", "age").rows()
+    assert not any(points[n - 1] == points[n] == points[n + 1] for n in range(1, len(points) - 1))
+    asked = ["1d", "2d", "3d", "4d"]
+    assert maturity(frame, ages=asked).curve["release"].to_list() == ["first", *asked]  # who asks is answered
+    assert maturity(daily(90, (1, 90.0))).curve.height <= 3
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (0.0101, "11ms"), (59, "1m"), (61, "2m"), (21 * 60, "25m"), (23.5 * 3600, "1d"), (71 * 86_400, "75d"), (400 * 86_400, "420d")],
