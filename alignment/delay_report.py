@@ -23,6 +23,7 @@ from alignment.measured import ORIGIN, first_arrivals, key_of
 from alignment.observations import FrameLike, Observations
 from alignment.report_form import plain
 from alignment.rows import ARRIVAL
+from alignment.settling import human
 from alignment.snapshot import as_observations
 from alignment.spine import PREDICTION_TIME
 from alignment.views import FeatureView
@@ -285,9 +286,11 @@ def _draws(rule: DelayRule, draws: int) -> list[DelayRule]:
 
 def _told(rule: DelayRule) -> str:
     if isinstance(rule, FixedDelay):
-        return f"{rule.duration.text} later"
+        return f"each row {human(rule.duration.total_us / 1e6)} later"
     if isinstance(rule, PublishSchedule):
-        return f"at {rule.at} {rule.zone}, {rule.days} days after that of the {rule.day_of}"
+        days = {0: "on the day", 1: "on the day after that", -1: "on the day before that"}
+        far = f"{abs(rule.days)} days {'after' if rule.days > 0 else 'before'} that"
+        return f"at {rule.at} {rule.zone}, {days.get(rule.days, far)} of the {rule.day_of}"
     return repr(rule)
 
 

@@ -55,7 +55,7 @@ def backfill(
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file")
     declared = _declared(providers, provider)
-    rule = parse_delay(delay)
+    rule = parse_delay(delay, provider)
     options = storage_options(storage_option)
     place = root or _declared_root(providers)
     if place is None:

@@ -31,7 +31,7 @@ def fit(
     by: Annotated[
         str,
         typer.Option(
-            help="What delays go by: hour, weekday, entity columns, comma separated; none; or auto: the hour if it tells."
+            help="What delays depend on: hour, weekday, entity columns, comma separated; none; or auto: the hour if it tells."
         ),
     ] = "auto",
     zone: Annotated[str | None, typer.Option(help="IANA zone of hours and weekdays; UTC by default.")] = None,
@@ -82,11 +82,15 @@ def fit(
     render.facts(
         {
             "provider": rule.provider,
-            "one batch is": {"issue": "a forecast's issue", "event": "all of an event", "key": "a key"}[rule.travels],
-            "batches": len(rule.origins_ms),
-            "delays go by": ", ".join(rule.by) or "nothing",
+            "arrive together": {
+                "issue": "all rows of a forecast's issue",
+                "event": "all rows of an event",
+                "key": "no rows: each comes on its own",
+            }[rule.travels],
+            "arrivals learned from": f"{len(rule.origins_ms):,}",
+            "delays depend on": ", ".join(rule.by) or "neither hour nor column",
             "zone": rule.zone,
-            "drawn at once": f"{rule.block_days} d",
+            "borrowed at a time": f"{rule.block_days} day{'' if rule.block_days == 1 else 's'} in a row",
             **{f"delay {_name(q)}": human(rule.quantile(q)) for q in _QUANTILES},
         },
         title=f"delays of {rule.provider}",

@@ -129,7 +129,7 @@ def append(
     def batch(path: Path) -> tuple[pl.DataFrame, str]:
         return read_batch(path, times, values=words(values), keys=keys, zone=zone)
 
-    rule = parse_delay(delay)
+    rule = parse_delay(delay, provider)
     if log is None:
         definition = ingestion.ProviderDefinition(
             provider=provider, entities=tuple(words(entities)), kind=kind.value, key=tuple(words(key)) or None

@@ -12,6 +12,7 @@ import pytest
 import alignment as al
 from ingestion import create_log, open_log
 from serving.cli import run
+from serving.delay_options import parse_delay, parse_delays
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -29,8 +30,12 @@ def test_a_rule_is_fitted_shown_and_written(logs, tmp_path, capsys):
     out = tmp_path / "rules" / "meter.json"
     assert run(["delays", "fit", str(logs), "meter", "--out", str(out)]) == 0
     shown = capsys.readouterr()
-    assert "delay q50       20m" in shown.out
-    assert "one batch is    all of an event" in shown.out
+    told = [line.split("  ", 1) for line in shown.out.splitlines() if "  " in line]
+    facts = {name.strip(): text.strip() for name, text in told}
+    assert facts["delay q50"] == "20m"
+    assert facts["arrive together"] == "all rows of an event"
+    assert facts["delays depend on"] == "neither hour nor column"
+    assert facts["borrowed at a time"] == "1 day in a row"
     assert f"rule -> {out}" in shown.err
     assert al.EmpiricalDelay.from_dict(json.loads(out.read_text())) == al.fit_delay(open_log(logs, "meter"))
 
@@ -84,3 +89,25 @@ def test_a_file_without_a_rule_is_refused(logs, tmp_path, capsys):
     for name in (wrong, tmp_path / "no.json"):
         assert run(["log", "append", str(logs), "meter", str(history), "--backfill", "--delay", str(name)]) == 2
     assert "the file holds no delay rule" in capsys.readouterr().err
+
+
+def test_a_rule_fitted_to_another_provider_is_taken_with_a_note(logs, tmp_path, capsys):
+    rule, history = tmp_path / "rule.json", tmp_path / "history.parquet"
+    assert run(["delays", "fit", str(logs), "meter", "--out", str(rule)]) == 0
+    capsys.readouterr()
+    fitted = al.fit_delay(open_log(logs, "meter"))
+    assert parse_delays([f"meter={rule}", "mast=45m"])["meter"] == parse_delay(str(rule), "meter") == fitted
+    assert parse_delay(str(rule)) == fitted
+    assert capsys.readouterr().err == ""
+    assert parse_delays([f"mast={rule}"])["mast"] == parse_delay(str(rule), "sky") == fitted
+    notes = " ".join(capsys.readouterr().err.split())
+    assert "was fitted to 'meter', and is applied to 'mast'" in notes
+    assert "was fitted to 'meter', and is applied to 'sky'" in notes
+    create_log(logs, "mast", entities=[])
+    pl.DataFrame({"event_time": [MONDAY - timedelta(days=9)], "load_kw": [2.0]}).write_parquet(history)
+    assert run(["log", "append", str(logs), "mast", str(history), "--backfill", "--delay", str(rule)]) == 0
+    assert "is applied to 'mast'" in " ".join(capsys.readouterr().err.split())
+    anybody = al.fit_delay(open_log(logs, "meter"), provider="observations")
+    rule.write_text(json.dumps(anybody.to_dict()))
+    assert parse_delays([f"mast={rule}"])["mast"] == anybody
+    assert capsys.readouterr().err == ""

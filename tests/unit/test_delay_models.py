@@ -670,10 +670,26 @@ def test_a_report_is_text_json_and_html():
         "Delay rules against measured arrivals: observations, 96 keys new after 2026-01-08 23:40:00Z, "
         "1,000 prediction times up to 2026-01-12 23:10:00Z, 1h back"
     )
-    assert "fixed: 600s later" in text
+    assert "fixed: each row 10m later" in text
+    assert "daily: at 23:00 UTC, on the day of the event" in text
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["scores"][0]["recall"] == 1.0
     assert report.to_html().startswith("<!doctype html>")
     assert "<script" not in report._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (al.FixedDelay("1836s"), "each row 30.6m later"),
+        (al.PublishSchedule("06:00", "UTC"), "at 06:00 UTC, on the day after that of the event"),
+        (al.PublishSchedule("06:00", "UTC", days=3, day_of="issue"), "at 06:00 UTC, 3 days after that of the issue"),
+        (al.PublishSchedule("06:00", "UTC", days=-1), "at 06:00 UTC, on the day before that of the event"),
+        (al.PublishSchedule("06:00", "UTC", days=-2), "at 06:00 UTC, 2 days before that of the event"),
+    ],
+)
+def test_rules_are_told_in_words(rule, told):
+    report = al.assess_delay({"one": rule}, al.Observations(hourly(8), []), since=at(4), times=10)
+    assert f"one: {told}" in str(report)
 
 
 def test_a_period_without_stamps_cannot_be_assessed():
