@@ -10,7 +10,7 @@ import polars as pl
 
 from alignment.delay_report import DelayReport, assess_delay
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule
-from alignment.durations import DAY_US, DurationLike, instant_from_us
+from alignment.durations import DAY_US, DurationLike, instant_from_us, instant_us
 from alignment.empirical_delay import CLOCK, EmpiricalDelay
 from alignment.errors import DefinitionError, DelayFitError, MissingColumnError
 from alignment.heartbeats import provider_of
@@ -18,6 +18,7 @@ from alignment.measured import ORIGIN, Batches, first_arrivals
 from alignment.observations import FrameLike, Observations
 from alignment.rows import ARRIVAL
 from alignment.snapshot import as_observations
+from alignment.stable_hash import check_seed, kind_of, value_texts
 from alignment.views import FeatureView
 from alignment.wallclock import check_zone, to_local
 
@@ -67,6 +68,7 @@ def fit_delay(
         DelayFitError: If too little was measured.
         DefinitionError: If an argument is out of its range.
         MissingColumnError: If `by` names no column of the entities or key.
+        KeyTypeError: If a column in `by` is a list, a struct or the like.
         AlignmentError: What the observations break; see `Observations`.
 
     Example:
@@ -81,6 +83,11 @@ def fit_delay(
     rows = as_observations(observations)
     name = provider or _provider_of(observations)
     check_zone(zone)
+    check_seed(seed)
+    named = _names(by)
+    _check_count("max_batches", max_batches, "10_000")
+    if block_days is not None:
+        _check_count("block_days", block_days, "2")
     assessment = None
     if holdout is not None:
         assessment = compare_delays(
@@ -94,7 +101,6 @@ def fit_delay(
             max_batches=max_batches,
             seed=seed,
         )
-    named = (by,) if isinstance(by, str) else tuple(by or ())
     columns = [column for column in named if column not in (*CLOCK, "auto")]
     for column in columns:
         if column not in (*rows.entities, *rows.key):
@@ -115,6 +121,7 @@ def fit_delay(
         zone=zone or "UTC",
         groups=groups,
         members=members,
+        kinds=tuple(kind_of(kept.frame.schema[column]) for column in columns),
         keys=measured.key,
         block_days=measured.days_of_silence() if block_days is None else block_days,
         polled=measured.travels == "key" and measured.are_polled(),
@@ -240,14 +247,36 @@ def cut_of(rows: Observations, holdout: float | datetime, *, until: datetime | N
         DelayFitError: If nothing was measured.
     """
     if isinstance(holdout, datetime):
+        instant_us(holdout, "holdout")
         return holdout
-    if not 0 < holdout < 1:
-        raise DefinitionError(f"holdout={holdout!r} is no share of the time", "e.g. holdout=0.5.")
+    if isinstance(holdout, bool) or not isinstance(holdout, float | int) or not 0 < holdout < 1:
+        raise DefinitionError(f"holdout={holdout!r} is no share of the time", "e.g. holdout=0.5, or an instant.")
     arrivals = first_arrivals(rows, until=until)[ARRIVAL]
     if arrivals.is_empty():
         raise DelayFitError(f"{rows.place}: no arrival was measured", 'declare a delay, e.g. al.FixedDelay("45m").')
     first, last = int(arrivals[0]), int(arrivals[-1])
     return instant_from_us(last - int((last - first) * holdout))
+
+
+def _names(by: str | Sequence[str] | None) -> tuple[str, ...]:
+    """What delays go by, by name.
+
+    Raises:
+        DefinitionError: If something is no name.
+    """
+    given = (by,) if isinstance(by, str) else () if by is None else by
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise DefinitionError(
+            f"by={by!r} is neither a name nor a list of names", 'e.g. by="hour", by=["station", "weekday"] or by=None.'
+        )
+    return tuple(given)
+
+
+def _check_count(what: str, count: int, example: str) -> None:
+    if type(count) is not int or count < 1:
+        raise DefinitionError(
+            f"{what}={count!r} is not a whole number from 1 on", f"leave it out, or e.g. {what}={example}."
+        )
 
 
 def _provider_of(given: Rows) -> str:
@@ -261,7 +290,7 @@ def _groups(kept: pl.DataFrame, columns: Sequence[str]) -> tuple[tuple[tuple[str
     """The groups that batches are in, their values as text, and per batch which."""
     if not columns:
         return (), ()
-    told = kept.select(pl.col(columns).cast(pl.String))
+    told = kept.select(value_texts(kept[column]) for column in columns)
     groups = told.unique().sort(columns)
     numbered = groups.with_row_index("@group")
     members = told.join(numbered, on=columns, how="left", maintain_order="left", nulls_equal=True)["@group"]

@@ -11,8 +11,11 @@ import numpy as np
 import polars as pl
 
 from alignment.durations import DAY_US, Duration, DurationLike, parse_duration
-from alignment.errors import DefinitionError
+from alignment.errors import ColumnTypeError, DefinitionError, MissingColumnError, NaiveTimeError
 from alignment.wallclock import check_zone, time_of_day_us, to_instants, to_local
+
+_INSTANT = pl.Datetime("us", "UTC")
+_FRAME = "the frame that delays are applied to"
 
 
 @runtime_checkable
@@ -62,7 +65,7 @@ class FixedDelay:
 
     def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
         """See `DelayRule.arrival_times`."""
-        return _as_instants(_origin(frame).to_physical() + self.duration.total_us)
+        return _as_instants(origin_of(frame).to_physical() + self.duration.total_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class PublishSchedule:
 
     def arrival_times(self, frame: pl.DataFrame) -> pl.Series:
         """See `DelayRule.arrival_times`."""
-        events = (frame["event_time"] if self.day_of == "event" else _origin(frame)).to_physical()
+        events = (_instants(frame, "event_time") if self.day_of == "event" else origin_of(frame)).to_physical()
         known = events.fill_null(0).to_numpy()
         day = to_local(known, self.zone) // DAY_US + self.days
         mask = "".join("1" if weekday in self.weekdays else "0" for weekday in range(1, 8))
@@ -171,11 +174,34 @@ class ShiftedDelay:
         return _as_instants(frame["arrival_time"].to_physical() + self.duration.total_us)
 
 
-def _origin(frame: pl.DataFrame) -> pl.Series:
+def origin_of(frame: pl.DataFrame) -> pl.Series:
+    """From when the delay of each row counts: its issue, or where it has none its event (Datetime("us")).
+
+    Raises:
+        MissingColumnError: If there is no `event_time`.
+        NaiveTimeError: If they have no zone.
+        ColumnTypeError: If they are no times.
+    """
+    events = _instants(frame, "event_time")
     if "issue_time" not in frame.columns:
-        return frame["event_time"]
-    return frame.select(pl.coalesce("issue_time", "event_time")).to_series()
+        return events
+    return _instants(frame, "issue_time").zip_with(frame["issue_time"].is_not_null(), events)
+
+
+def _instants(frame: pl.DataFrame, name: str) -> pl.Series:
+    if name not in frame.columns:
+        raise MissingColumnError(name, _FRAME, frame.columns)
+    column, kind = frame[name], frame.schema[name]
+    if kind == pl.Null:
+        return column.cast(_INSTANT)
+    if not isinstance(kind, pl.Datetime):
+        raise ColumnTypeError(
+            f"{_FRAME}: {name!r} is {kind}, not an instant", f'pass instants, e.g. pl.col("{name}").str.to_datetime().'
+        )
+    if kind.time_zone is None:
+        raise NaiveTimeError(name, _FRAME)
+    return column.cast(_INSTANT)
 
 
 def _as_instants(microseconds: pl.Series) -> pl.Series:
-    return microseconds.cast(pl.Datetime("us", "UTC")).alias("arrival_time")
+    return microseconds.cast(_INSTANT).alias("arrival_time")

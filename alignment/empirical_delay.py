@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.delays import origin_of
 from alignment.durations import DAY_US, instant_from_us
-from alignment.errors import DefinitionError, MissingColumnError
+from alignment.errors import DefinitionError, KeyTypeError, MissingColumnError
 from alignment.settling import human
-from alignment.stable_hash import mixed, row_hashes, salt
+from alignment.stable_hash import check_seed, kind_of, mixed, row_hashes, salt, value_texts
 from alignment.wallclock import Instants, check_zone, to_instants, to_local
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ CLOCK = ("hour", "weekday")
 """What of the wall clock delays may go by; other names in `by` are columns."""
 
 _TRAVELS = ("issue", "event", "key")
+_WRITTEN = "write it with rule.to_dict()."
 _MS, _HOUR_US = 1_000, 3_600_000_000
 _NEAR = 2
 """A key that travels alone takes its delay from one of so many measured ones on either side."""
@@ -50,6 +52,8 @@ class EmpiricalDelay:
         by: What delays go by: `"hour"`, `"weekday"` (which includes the hour), names of entity columns.
         zone: Zone of hours, weekdays and blocks.
         groups: Per group the values of the columns in `by`; empty if there are none.
+        kinds: What sort of value each of these columns held, as `kind_of` says, where the values are written as `value_texts`;
+            else the values themselves tell.
         members: Per measured batch its group.
         keys: Columns that tell keys apart, instants included; needed where each travels alone.
         block_days: Length of a block; outages longer than it are cut.
@@ -84,6 +88,7 @@ class EmpiricalDelay:
     zone: str = "UTC"
     groups: tuple[tuple[Any, ...], ...] = ()
     members: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     block_days: int = 1
     polled: bool = False
@@ -94,21 +99,25 @@ class EmpiricalDelay:
 
     def __post_init__(self) -> None:
         check_zone(self.zone)
+        check_seed(self.seed)
+        if type(self.block_days) is not int or self.block_days < 1:
+            raise DefinitionError(
+                f"block_days={self.block_days!r} is not a number of whole days", "one or more, e.g. block_days=2."
+            )
         if not self.origins_ms or len(self.origins_ms) != len(self.delays_ms):
             raise DefinitionError(
                 f"{len(self.origins_ms)} measured batches have {len(self.delays_ms)} delays",
                 "fit it: al.fit_delay(rows).",
             )
-        if bool(self.groups) != bool(self.columns) or len(self.members) != (len(self.origins_ms) if self.groups else 0):
-            raise DefinitionError(f"by={self.by!r} does not fit the groups of the rule", "fit it: al.fit_delay(rows).")
         if (
-            min(self.delays_ms) < 0
-            or self.block_days < 1
-            or self.travels not in _TRAVELS
-            or (self.travels == "key" and not self.keys)
+            bool(self.groups) != bool(self.columns)
+            or len(self.members) != (len(self.origins_ms) if self.groups else 0)
+            or (self.kinds and len(self.kinds) != len(self.columns))
         ):
+            raise DefinitionError(f"by={self.by!r} does not fit the groups of the rule", "fit it: al.fit_delay(rows).")
+        if min(self.delays_ms) < 0 or self.travels not in _TRAVELS or (self.travels == "key" and not self.keys):
             raise DefinitionError(
-                f"travels={self.travels!r}, keys={self.keys!r}, block_days={self.block_days}, least delay {min(self.delays_ms)} ms mean nothing",
+                f"travels={self.travels!r}, keys={self.keys!r}, least delay {min(self.delays_ms)} ms mean nothing",
                 "fit it: al.fit_delay(rows).",
             )
 
@@ -121,11 +130,14 @@ class EmpiricalDelay:
         """One arrival per row; see `DelayRule.arrival_times`.
 
         Args:
-            frame: `event_time`, of forecasts `issue_time` (Datetime("us", "UTC")), and the columns in `by` and, where each key
-                travels alone, in `keys`.
+            frame: `event_time`, of forecasts `issue_time` (instants), and the columns in `by` and, where each key travels alone,
+                in `keys`.
 
         Raises:
             MissingColumnError: If one of them is not there.
+            NaiveTimeError: If the times have no zone.
+            ColumnTypeError: If they are no times.
+            KeyTypeError: If a column in `by` holds another sort of value than was measured, e.g. text instead of numbers.
         """
         for name in (
             "event_time",
@@ -137,9 +149,7 @@ class EmpiricalDelay:
                 raise MissingColumnError(
                     name, f"the frame that the delays of {self.provider!r} are applied to", frame.columns
                 )
-        origin = frame["event_time"]
-        if "issue_time" in frame.columns:
-            origin = frame.select(pl.coalesce("issue_time", "event_time")).to_series()
+        origin = origin_of(frame)
         known = origin.is_not_null().to_numpy()
         x = origin.to_physical().fill_null(0).to_numpy()
         arrivals = self._arrivals(frame, x) if len(x) else x
@@ -224,16 +234,26 @@ class EmpiricalDelay:
         return found
 
     def _group_of(self, frame: pl.DataFrame) -> Instants:
-        """Per row its group; the last, which is all of them together, where it was not measured."""
+        """Per row its group; the last, which is all of them together, where it was not measured.
+
+        Raises:
+            KeyTypeError: If a column holds another sort of value than was measured.
+        """
         if not self.groups:
             return np.zeros(frame.height, np.int64)
         columns = list(self.columns)
-        known = pl.DataFrame(list(self.groups), schema=columns, orient="row").with_columns(
-            pl.int_range(pl.len(), dtype=pl.Int64).alias("@group")
-        )
-        asked = frame.select(pl.col(columns).cast(pl.String))
-        found = asked.join(
-            known.with_columns(pl.col(columns).cast(pl.String)),
+        known = pl.DataFrame(list(self.groups), schema=columns, orient="row", infer_schema_length=None)
+        for name, measured in zip(columns, self.kinds or map(kind_of, known.dtypes), strict=True):
+            asked = kind_of(frame.schema[name])
+            if asked and measured and asked != measured:
+                raise KeyTypeError(
+                    f"{name!r} is {frame.schema[name]}; where the delays of {self.provider!r} were measured, it was: {measured}",
+                    f"make them alike: cast {name!r}, or fit to rows like these: al.fit_delay(rows, by={name!r}).",
+                )
+        if not self.kinds:
+            known = known.select(value_texts(known[name]) for name in columns)
+        found = frame.select(value_texts(frame[name]) for name in columns).join(
+            known.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("@group")),
             on=columns,
             how="left",
             maintain_order="left",
@@ -260,6 +280,7 @@ class EmpiricalDelay:
         }
         if self.groups:
             found |= {"groups": [list(group) for group in self.groups], "members": list(self.members)}
+            found |= {"kinds": list(self.kinds)} if self.kinds else {}
         if self.keys:
             found |= {"keys": list(self.keys)}
         return found | ({"polled": True} if self.polled else {})
@@ -271,10 +292,19 @@ class EmpiricalDelay:
         Raises:
             DefinitionError: If it is not the description of one.
         """
+        if not isinstance(described, Mapping):
+            raise DefinitionError(f"{described!r} does not describe a rule", _WRITTEN)
         if described.get("rule") != "empirical":
-            raise DefinitionError(
-                f"rule={described.get('rule')!r} is not an empirical delay", "write it with rule.to_dict()."
-            )
+            raise DefinitionError(f"rule={described.get('rule')!r} is not an empirical delay", _WRITTEN)
+        try:
+            return cls._read(described)
+        except KeyError as error:
+            raise DefinitionError(f"the description of an empirical delay lacks {error}", _WRITTEN) from error
+        except (TypeError, ValueError) as error:
+            raise DefinitionError(f"the description of an empirical delay is broken: {error}", _WRITTEN) from error
+
+    @classmethod
+    def _read(cls, described: Mapping[str, Any]) -> Self:
         first = described["first_ms"]
         start, end = described["stretch_ms"]
         return cls(
@@ -287,6 +317,7 @@ class EmpiricalDelay:
             zone=described["zone"],
             groups=tuple(tuple(group) for group in described.get("groups", ())),
             members=tuple(described.get("members", ())),
+            kinds=tuple(described.get("kinds", ())),
             keys=tuple(described.get("keys", ())),
             block_days=described["block_days"],
             polled=described.get("polled", False),
