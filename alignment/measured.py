@@ -108,6 +108,10 @@ class Batches:
             DelayFitError: If there are none.
         """
         firsts = first_arrivals(rows, until=until)
+        if firsts.is_empty():
+            raise DelayFitError(
+                f"{place}: no arrival was measured", 'measure some, or declare a delay, e.g. al.FixedDelay("45m").'
+            )
         travels, key = _travels(rows, firsts)
         apart = [name for name in key if name not in ("event_time", "issue_time")]
         batch = list(dict.fromkeys([ORIGIN, *columns, *apart]))

@@ -10,6 +10,7 @@ from alignment.baseline import Numbers
 from alignment.durations import DAY_US
 from alignment.errors import DefinitionError
 from alignment.layout import Ints
+from alignment.stable_hash import check_seed
 from alignment.wallclock import Instants, check_zone, to_local
 
 DRAWS = 1000
@@ -70,7 +71,7 @@ class Drawing:
         zone: Whose days; None for UTC.
 
     Raises:
-        DefinitionError: If `draws` or `confidence` cannot mean anything, or there is no such zone.
+        DefinitionError: If `seed`, `draws` or `confidence` cannot mean anything, or there is no such zone.
 
     Example:
         >>> hour = 3_600_000_000
@@ -85,9 +86,10 @@ class Drawing:
     zone: str | None = None
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if type(self.draws) is not int or self.draws < 1:
             raise DefinitionError(f"draws={self.draws!r} is not a positive integer", "e.g. draws=1000.")
-        if not 0 < self.confidence < 1:
+        if not isinstance(self.confidence, float | int) or not 0 < self.confidence < 1:
             raise DefinitionError(f"confidence={self.confidence!r} is not between 0 and 1", "e.g. confidence=0.95.")
         check_zone(self.zone)
 
