@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from alignment.errors import MissingColumnError
-from alignment.report_form import aligned, heading, page, piece, share, table, td, th
+from alignment.moves_text import moves_text
+from alignment.report_form import aligned, heading, page, piece, remark, share, table, td, th
 from alignment.status import STATUS
 
 _STATUS, _VARIANT = "__status", "__variant"
@@ -34,6 +35,8 @@ class ReplaySummary:
         patterns: One row per availability pattern, most frequent first: `available` (the views of which no feature is expired,
             retracted or missing, joined by " + "; `none`), `rows`, `share`.
         variants: Where a service was replayed: `variant` (null for none), `rows`, `share`.
+        provisional: How many rows may still change: not all that counts for them is known to have come (R1).
+        asked: What was asked, as it was passed to `summarize_replay`; None if it was not.
     """
 
     rows: int
@@ -41,12 +44,16 @@ class ReplaySummary:
     ages: pl.DataFrame
     patterns: pl.DataFrame
     variants: pl.DataFrame
+    provisional: int = 0
+    asked: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain data; ages in seconds."""
         seconds = self.ages.with_columns(pl.col(name).dt.total_seconds(fractional=True) for name in _QUANTILES)
         return {
+            "asked": None if self.asked is None else dict(self.asked),
             "rows": self.rows,
+            "provisional": self.provisional,
             "coverage": self.coverage.to_dicts(),
             "ages_in_seconds": seconds.to_dicts(),
             "patterns": self.patterns.to_dicts(),
@@ -62,6 +69,7 @@ class ReplaySummary:
 
     def _html(self) -> str:
         parts = [heading("Replay", f"{self.rows:,} rows", "What serving would have had at the ticks of a schedule.")]
+        parts += [remark(line) for line in self._told()]
         for caption, cells in self._tables():
             head, *body = cells
             top = "".join(th(name, right=place > 0) for place, name in enumerate(head))
@@ -90,20 +98,33 @@ class ReplaySummary:
                 )
         return found
 
+    def _told(self) -> list[str]:
+        """What was asked, and how much of the answer may still change."""
+        found = [] if self.asked is None else _asked_lines(self.asked)
+        if self.provisional:
+            found.append(
+                f"{self.provisional:,} of {self.rows:,} rows are provisional: what counts for them may still arrive"
+            )
+        return found
+
     def _coverage(self) -> Iterable[dict[str, Any]]:
         return self.coverage.iter_rows(named=True)
 
     def __str__(self) -> str:
-        parts = [f"{self.rows:,} rows replayed"]
+        parts = ["\n".join([f"{self.rows:,} rows replayed", *self._told()])]
         parts += [f"{caption}\n{aligned(cells)}" for caption, cells in self._tables()]
         return "\n\n".join(parts)
 
 
-def summarize_replay(frames: pl.DataFrame | Iterable[pl.DataFrame]) -> ReplaySummary:
+def summarize_replay(
+    frames: pl.DataFrame | Iterable[pl.DataFrame], *, asked: Mapping[str, Any] | None = None
+) -> ReplaySummary:
     """What a replay shows at a glance.
 
     Args:
         frames: What `replay` returned or `replay_batches` yields, with statuses. Frames are looked at one by one and not kept.
+        asked: What was asked, as plain data, to be said with the answer: any of `start`, `end`, `every`, `zone`, `as_of`, `service`,
+            `variant`, `rows`, and `outages`, `delays`, `seed` as a manifest has them.
 
     Raises:
         MissingColumnError: If there are features without a status.
@@ -118,13 +139,14 @@ def summarize_replay(frames: pl.DataFrame | Iterable[pl.DataFrame]) -> ReplaySum
         >>> summarize_replay(frame).patterns.rows()
         [('meter', 3, 0.75), ('none', 1, 0.25)]
     """
-    count = 0
+    count = provisional = 0
     statuses: dict[str, Any] = {}
     ages: dict[str, dict[int, int]] = {}
     patterns: dict[str, int] = {}
     variants: dict[str | None, int] = {}
     for frame in [frames] if isinstance(frames, pl.DataFrame) else frames:
         count += frame.height
+        provisional += int(frame["provisional"].sum()) if "provisional" in frame.columns else 0
         features = [name.removesuffix(_STATUS) for name in frame.columns if name.endswith(_STATUS)]
         if not features:
             raise MissingColumnError("<feature>__status", "the replay", frame.columns, argument="status")
@@ -142,10 +164,36 @@ def summarize_replay(frames: pl.DataFrame | Iterable[pl.DataFrame]) -> ReplaySum
         coverage=pl.DataFrame(
             [(name, int(found.sum()), *map(int, found)) for name, found in statuses.items()], _COVERAGE, orient="row"
         ),
-        ages=pl.DataFrame([(name, *_quantiles(found)) for name, found in ages.items()], _AGE, orient="row"),
+        ages=pl.DataFrame([(name, *_quantiles(ages[name])) for name in _by_view(ages, statuses)], _AGE, orient="row"),
         patterns=_shares(patterns, "available", count),
         variants=_shares(variants, "variant", count),
+        provisional=provisional,
+        asked=asked,
     )
+
+
+def _asked_lines(asked: Mapping[str, Any]) -> list[str]:
+    """What was asked, in words: the schedule and whose features, then what moved arrivals."""
+    every = asked.get("every")
+    times = f"at {', '.join(every)}" if isinstance(every, list | tuple) else every and f"every {every}"
+    parts = [
+        f"from {asked['start']} to {asked['end']}" if asked.get("start") and asked.get("end") else None,
+        times,
+        asked.get("zone"),
+        asked.get("as_of") and f"as of {asked['as_of']}",
+        asked.get("service") and f"service {asked['service']}",
+        asked.get("variant") and f"variant {asked['variant']}{' at all ticks' if asked.get('rows') == 'all' else ''}",
+    ]
+    found = [", ".join(str(part) for part in parts if part)]
+    moves = moves_text({name: asked[name] for name in ("outages", "delays", "seed") if asked.get(name) is not None})
+    return [line for line in (*found, f"under: {moves}" if moves else "") if line]
+
+
+def _by_view(ages: Iterable[str], features: Iterable[str]) -> list[str]:
+    """Columns of ages view by view, in the order of the features: of each view its event, arrival and issue age."""
+    names = list(ages)
+    views = list(dict.fromkeys(name.partition("__")[0] for name in (*features, *names)))
+    return sorted(names, key=lambda name: (views.index(name.partition("__")[0]), _AGES.index(name.rpartition("__")[2])))
 
 
 def _patterns(frame: pl.DataFrame, features: list[str]) -> pl.Series:

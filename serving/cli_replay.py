@@ -9,6 +9,7 @@ import polars as pl
 import typer
 
 import alignment as al
+from alignment.definitions import describe_moves
 from serving import delay_options, outage_options, render
 from serving.cli_dataset import AsOf, Views
 from serving.cli_log import Json, instant
@@ -55,19 +56,20 @@ def replay(
     together; --out keeps the rows. Outages and delays can be invented.
     """
     declared = read_declarations(views)
-    if (every is None) == (at is None):
-        raise OptionError("one of --every and --at is needed", "--every 10m, or --at 06:00 --zone Europe/Berlin")
+    _check_schedule(every, at, zone)
     if out is not None and out.suffix != ".parquet":
         raise OptionError(f"--out {out} does not end in .parquet", f"write --out {out.with_suffix('.parquet')}")
     moments = instant(start, "--start"), instant(end, "--end")
     schedule: Any = every if at is None else at
     asked = _entities(declared, entities)
+    outages = outage_options.parse_outages(outage, declared.views)
+    delays = delay_options.parse_delays(delay)
     batches = al.replay_batches(
         *(declared.views, asked, *moments, schedule),
         zone=zone,
         as_of=None if as_of is None else instant(as_of, "--as-of"),
-        outages=outage_options.parse_outages(outage, declared.views),
-        delays=delay_options.parse_delays(delay),
+        outages=outages,
+        delays=delays,
         seed=seed,
         service=None if service is None else declared.service(service),
         variant=variant,
@@ -82,13 +84,35 @@ def replay(
                 bar.advance(bar.task_ids[0], batch.height)
                 yield batch
 
-        summary = al.summarize_replay(seen())
+        said = {"start": moments[0].isoformat(), "end": moments[1].isoformat(), "every": schedule, "zone": zone}
+        said |= {"as_of": as_of, "service": service, "variant": variant}
+        said |= {"rows": None if variant is None else "all" if all_rows else "chosen"}
+        said |= describe_moves(outages, delays, seed)
+        summary = al.summarize_replay(seen(), asked=said)
     if as_json:
         render.as_json(summary.to_dict() | ({"out": str(out)} if out else {}))
     else:
         typer.echo(str(summary))
     if out is not None:
         render.say(f"{summary.rows:,} rows -> {out}")
+
+
+def _check_schedule(every: str | None, at: list[str] | None, zone: str | None) -> None:
+    """Refuse a schedule that is none, or two.
+
+    Raises:
+        OptionError: If not one of --every and --at is given, or --at without --zone.
+    """
+    example = "--every 10m, or --at 06:00 --zone Europe/Berlin"
+    if every is None and at is None:
+        raise OptionError("one of --every and --at is needed", example)
+    if every is not None and at is not None:
+        raise OptionError("--every and --at are both given, and only one can be", f"leave one out: {example}")
+    if at is not None and zone is None:
+        given = " ".join(f"--at {text}" for text in at)
+        raise OptionError(
+            f"{given}: a time of day, and no --zone says on which clock", "add --zone Europe/Berlin, or --zone UTC"
+        )
 
 
 def _entities(declared: Declarations, file: Path | None) -> pl.DataFrame:
@@ -99,6 +123,11 @@ def _entities(declared: Declarations, file: Path | None) -> pl.DataFrame:
     """
     names = list(dict.fromkeys(name for view in declared.views for name in view.spine_entities))
     if file is not None:
+        if not file.exists():
+            raise OptionError(
+                f"--entities {file}: there is no such file",
+                f"name a Parquet file with the entity columns: {', '.join(names) or 'none, so leave it out'}",
+            )
         return read_parquet(file, names).unique(maintain_order=True)
     if declared.spine is not None:
         return pl.DataFrame(declared.spine).select(names).unique(maintain_order=True)
