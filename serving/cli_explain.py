@@ -59,7 +59,7 @@ def explain(
         instant(at, "--at"),
         features=feature or None,
         as_of=None if as_of is None else instant(as_of, "--as-of"),
-        position=positions_of(position or []),
+        position=positions_of(position or [], declared.views),
     )
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
@@ -113,17 +113,18 @@ def _value(text: str, value: str, kind: pl.DataType) -> Any:
         ) from error
 
 
-def positions_of(given: Sequence[str]) -> int | Mapping[str, int] | None:
+def positions_of(given: Sequence[str], views: Sequence[al.FeatureView] = ()) -> int | Mapping[str, int] | None:
     """The log positions that were asked for.
 
     Args:
         given: Numbers, or `VIEW=NUMBER` texts.
+        views: Where given, the names must be theirs.
 
     Returns:
         One for all views, one by view name, or None.
 
     Raises:
-        OptionError: If one is no number, or a number for all comes with others.
+        OptionError: If one is no number or names no view, or a number for all comes with others.
     """
     found: dict[str, int] = {}
     for text in given:
@@ -132,5 +133,8 @@ def positions_of(given: Sequence[str]) -> int | Mapping[str, int] | None:
             raise OptionError(
                 f"--position {text!r} is no position", "write --position 41, or --position weather=41 for each view"
             )
+        if name and views and name not in [view.name for view in views]:
+            known = ", ".join(repr(view.name) for view in views)
+            raise OptionError(f"--position {text!r} names no view", f"the views are {known}")
         found[name] = int(number)
     return found.get("", found or None)

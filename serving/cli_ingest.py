@@ -367,7 +367,7 @@ def outages(
         ]
     )
     going_on = any(row["end"] is None for row in rows)
-    render.say(f"{len(rows)} outages{', the last one goes on' if going_on else ''}")
+    render.say(f"{len(rows)} outage{'' if len(rows) == 1 else 's'}{', the last one goes on' if going_on else ''}")
 
 
 def _declared_silence(file: Path | None, provider: str) -> str:

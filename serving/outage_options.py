@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -18,6 +19,7 @@ from serving.errors import OptionError
 
 FORM: Final = "PROVIDER,FROM,TO[,lost|,slow=3][,entity=dune]"
 HELP: Final = f"{FORM}: FROM is an instant, TO another one or a duration. Or @FILE: JSON of such outages. Repeatable."
+_SHOWN: Final = 8
 EXAMPLE: Final = "--outage meter,2026-06-01T08:00Z,4h"
 
 
@@ -30,7 +32,7 @@ def parse_outages(given: Iterable[str] | None, views: Sequence[al.FeatureView] =
         views: Where given, entities that are named by texts get the types of these views' entity columns.
 
     Raises:
-        OptionError: If one cannot be read, or names an entity that the views cannot have.
+        OptionError: If one cannot be read, or names an entity that the views cannot have, or have no rows of.
 
     Example:
         >>> found = parse_outages(["meter,2026-06-01T08:00Z,4h", "mast,2026-06-01T08:00Z,90m,lost"])
@@ -39,7 +41,10 @@ def parse_outages(given: Iterable[str] | None, views: Sequence[al.FeatureView] =
     """
     found = [outage for text in given or () for outage in (_read(text) if text[:1] == "@" else [parse_outage(text)])]
     by_provider = {provider_of(view): view.observations for view in views}
-    return [_fitted(outage, by_provider.get(outage.provider)) for outage in found]
+    fitted = [_fitted(outage, by_provider.get(outage.provider)) for outage in found]
+    for outage in fitted:
+        _check_entities(outage, [view.observations for view in views if provider_of(view) == outage.provider])
+    return fitted
 
 
 def parse_outage(text: str, *, now: datetime | None = None) -> al.Outage:
@@ -89,12 +94,30 @@ def _instant(word: str, text: str, what: str, after: datetime | None) -> datetim
         OptionError: If it is neither.
     """
     if after is None or "-" in word or ":" in word:
-        return instant(word, f"--outage {text!r}: {what}")
+        try:
+            return instant(word, f"--outage {text!r}: {what}")
+        except OptionError as error:
+            raise OptionError(error.problem, f"write --outage {_in_utc(text)}") from error
     try:
         return after + timedelta(microseconds=parse_duration(word, what, allow_zero=what == "FROM").total_us)
     except al.DurationError as error:
         hint = f"an instant such as 2026-06-01T12:00Z, or a duration such as 4h, e.g. {EXAMPLE}"
         raise OptionError(f"--outage {text!r}: {error.problem}", hint) from error
+
+
+def _in_utc(text: str) -> str:
+    """The outage as it would be written were its instants without a zone in UTC; an example where one is no instant."""
+    provider, *rest = text.split(",")
+    found = [provider.strip()]
+    for place, word in enumerate(part.strip() for part in rest):
+        try:
+            moment = datetime.fromisoformat(word) if place < 2 else None
+        except ValueError:
+            if place == 0 or ":" in word:
+                return f"{FORM}, e.g. {EXAMPLE}"
+            moment = None
+        found.append(word if moment is None or moment.tzinfo is not None else f"{moment.isoformat()}Z")
+    return ",".join(found)
 
 
 def _factor(value: str, text: str) -> float:
@@ -154,6 +177,36 @@ def _fitted(outage: al.Outage, rows: al.Observations | None) -> al.Outage:
     schema = {name: rows.schema[name] for name in rows.entities}
     fitted = [_typed(one, schema, outage) for one in outage.named]
     return al.Outage(outage.provider, outage.start, outage.end, lost=outage.lost, slow=outage.slow, entities=fitted)
+
+
+def _check_entities(outage: al.Outage, sent: Sequence[al.Observations]) -> None:
+    """Refuse an entity of which the provider sent nothing: the outage would concern nobody, and nobody would notice.
+
+    Raises:
+        OptionError: If there is one.
+        AlignmentError: If its columns are not those of the observations.
+    """
+    if outage.entities is None:
+        return
+    there = [
+        (rows, rows.lazy().select(rows.entities).unique().drop_nulls().collect()) for rows in sent if rows.entities
+    ]
+    if not any(known.height for _, known in there):
+        return
+    for one in outage.entities:
+        alone = al.Outage(outage.provider, outage.start, outage.end, entities=[one])
+        if any(alone.concerns(known, rows.entities, rows.place).any() for rows, known in there):
+            continue
+        names = sorted({"/".join(map(str, row)) for _, known in there for row in known.iter_rows()})
+        asked = alone.to_dict()["entities"][0]
+        own = asked.values() if isinstance(asked, Mapping) else asked if isinstance(asked, list) else [asked]
+        said = "/".join(map(str, own))
+        close = difflib.get_close_matches(said, names, n=1, cutoff=0.6)
+        listed = f"there are {', '.join(map(repr, names[:_SHOWN]))}{', ...' if len(names) > _SHOWN else ''}"
+        raise OptionError(
+            f"--outage: the outage of {outage.provider!r} names the entity {said!r}, of which there are no rows",
+            f"did you mean {close[0]!r}? {listed[0].upper()}{listed[1:]}" if close else listed,
+        )
 
 
 def _typed(entity: Any, schema: Mapping[str, pl.DataType], outage: al.Outage) -> Any:

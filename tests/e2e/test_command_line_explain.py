@@ -78,6 +78,11 @@ def test_arrivals_can_be_moved(capsys):
     assert found["used"][0]["arrival_time"] == "2026-01-05T10:50:00+00:00"
 
 
+def test_an_entity_that_is_not_there_is_told_with_those_that_are(capsys):
+    assert explained("--entity", "station=hull", "--entity", "height=10", *AT, "--feature", "temp") == 0
+    assert "no rows of station='hull', height=10; there are (station='hill', height=10)\n" in capsys.readouterr().out
+
+
 def test_the_page_is_written_where_it_is_asked_for(capsys):
     assert explained(*ENTITY, *AT, "--html", "pages/why.html") == 0
     assert capsys.readouterr().err == "explanation -> pages/why.html\n"
@@ -95,6 +100,7 @@ def test_the_page_is_written_where_it_is_asked_for(capsys):
         ([*ENTITY, *AT, "--position", "last"], "--position 'last' is no position"),
         ([*ENTITY, *AT, "--position", "1", "--position", "weather=1"], "--position '1' is no position"),
         ([*ENTITY, *AT, "--position", "9"], "PositionError"),
+        ([*ENTITY, *AT, "--position", "nope=1"], "--position 'nope=1' names no view\n\nhint: the views are 'weather'"),
         ([*ENTITY, *AT, "--feature", "humidity"], "there is no feature 'humidity'"),
         ([*ENTITY, *AT, "--rows", "0"], "--rows"),
         (ENTITY, "--at"),

@@ -54,7 +54,11 @@ def test_a_replay_prints_a_summary_and_writes_the_rows_of_the_function(
     words = ["replay", "views.py", *SPAN, "--every", "10m", "--outage", outage, "--delay", "mast=+2m"]
     assert run([*words, "--out", "there/rows.parquet"]) == 0
     told = capsys.readouterr()
-    assert told.out.startswith("12 rows replayed\n")
+    assert told.out.startswith(
+        "12 rows replayed\n"
+        "from 2025-06-01T12:00:00+00:00 to 2025-06-01T13:00:00+00:00, every 10m\n"
+        "under: outage of mast from 2025-06-01 12:10:00Z to 2025-06-01 12:30:00Z, only of 'hill'; delay of mast: 2m later\n\n"
+    )
     assert "weather__event_age" in told.out
     assert told.err == "12 rows -> there/rows.parquet\n"
     written = pl.read_parquet("there/rows.parquet")
@@ -78,6 +82,17 @@ def test_json_has_coverage_ages_and_patterns(folder: Path, capsys: pytest.Captur
     assert run(words) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 4
+    assert found["asked"] == {
+        "start": "2025-06-01T12:00:00+00:00",
+        "end": "2025-06-01T13:00:00+00:00",
+        "every": ["12:30", "12:31"],
+        "zone": "UTC",
+        "as_of": None,
+        "service": None,
+        "variant": None,
+        "rows": None,
+    }
+    assert found["provisional"] == 0
     assert found["patterns"] == [{"available": "weather", "rows": 4, "share": 1.0}]
     assert found["ages_in_seconds"][0]["max"] == 660.0
 
@@ -89,6 +104,7 @@ def test_a_service_says_which_variant_each_tick_would_have_had(
     words = ["replay", "views.py", *SPAN, "--every", "10m", "--service", "power", *outage, "--json"]
     assert run(words) == 0
     found = json.loads(capsys.readouterr().out)
+    assert (found["asked"]["service"], found["asked"]["outages"][0]["end"]) == ("power", "2025-06-01T12:31:00+00:00")
     # The last heartbeat is that of 11:55: down at 12:10, 12:20 and 12:30, until all is caught up at 12:31.
     assert found["variants"] == [
         {"variant": "blind", "rows": 6, "share": 0.5},
@@ -99,7 +115,13 @@ def test_a_service_says_which_variant_each_tick_would_have_had(
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (["--every", "10m", "--at", "12:00"], "one of --every and --at is needed"),
+        (["--every", "10m", "--at", "12:00"], "--every and --at are both given, and only one can be"),
+        (["--every", "10m", "--entities", "none.parquet"], "--entities none.parquet: there is no such file"),
+        (["--every", "10m", "--outage", "weather,2025-06-01T12:00Z,1h"], "hint: did you mean 'mast'?"),
+        (
+            ["--every", "10m", "--outage", "mast,2025-06-01T12:00Z,1h,entity=hull"],
+            "the outage of 'mast' names the entity 'hull', of which there are no rows\n\nhint: did you mean 'hill'? ",
+        ),
         ([], "one of --every and --at is needed"),
         (["--every", "10m", "--out", "rows.csv"], "does not end in .parquet"),
         (["--every", "10m", "--delay", "mast"], "says nothing of a provider"),
@@ -107,7 +129,7 @@ def test_a_service_says_which_variant_each_tick_would_have_had(
         (["--every", "10m", "--delay", "mast=rule.json"], "cannot be read"),
         (["--every", "10m", "--delay", "mast=1m", "--delay", "mast=2m"], "names 'mast' twice"),
         (["--every", "10m", "--delay", "most=45m"], "'most' is no provider of the views"),
-        (["--at", "12:00"], "no zone says on which clock"),
+        (["--at", "12:00"], "--at 12:00: a time of day, and no --zone says on which clock"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(

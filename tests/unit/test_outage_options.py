@@ -13,7 +13,7 @@ import alignment as al
 import ingestion
 from serving.cli import run
 from serving.errors import OptionError
-from serving.outage_options import parse_outage, parse_outages
+from serving.outage_options import EXAMPLE, FORM, parse_outage, parse_outages
 
 EIGHT, NOON = datetime(2026, 6, 1, 8, tzinfo=UTC), datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -79,6 +79,51 @@ def test_what_is_no_outage_is_named(text: str, problem: str) -> None:
         parse_outages([text])
     assert caught.value.problem == problem
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("meter,2026-06-01T08:00,4h", "write --outage meter,2026-06-01T08:00:00Z,4h"),
+        (
+            "meter,2026-06-01T08:00,2026-06-01T12:00,lost",
+            "write --outage meter,2026-06-01T08:00:00Z,2026-06-01T12:00:00Z,lost",
+        ),
+        ("meter,2026-06-01T08:00Z,2026-06-01T12:00", "write --outage meter,2026-06-01T08:00Z,2026-06-01T12:00:00Z"),
+        ("meter,2h,4h", f"write --outage {FORM}, e.g. {EXAMPLE}"),
+        ("meter,2026-06-01T08:00Z,12:00", f"write --outage {FORM}, e.g. {EXAMPLE}"),
+    ],
+)
+def test_what_to_write_instead_can_be_pasted(text: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_outage(text)
+    assert caught.value.hint == hint
+
+
+def test_an_outage_of_an_entity_without_rows_is_told() -> None:
+    rows = pl.DataFrame(
+        {
+            "site": ["dune", "ridge"],
+            "panel": [7, 8],
+            "event_time": [EIGHT] * 2,
+            "arrival_time": [EIGHT] * 2,
+            "kw": [1.0] * 2,
+        }
+    )
+    one = al.FeatureView("meter", ["site"], rows, [al.latest("kw")])
+    two = al.FeatureView("meter", ["site", "panel"], rows, [al.latest("kw")])
+    start = "meter,2026-06-01T08:00Z,4h,"
+    for view, entity, hint in [
+        (one, "entity=dunne", "did you mean 'dune'? There are 'dune', 'ridge'"),
+        (one, "entity=dune,entity=x", "there are 'dune', 'ridge'"),
+        (two, "entity=site=dune/panel=8", "did you mean 'dune/7'? There are 'dune/7', 'ridge/8'"),
+    ]:
+        with pytest.raises(OptionError, match="of which there are no rows") as caught:
+            parse_outages([start + entity], [view])
+        assert caught.value.hint == hint
+        assert parse_outages([start + entity]), "without views nobody knows"
+    empty = al.FeatureView("meter", ["site"], rows.clear(), [al.latest("kw")])
+    assert parse_outages([start + "entity=dunne"], [empty])
 
 
 def test_a_start_may_be_counted_from_now_where_a_command_says_so() -> None:
