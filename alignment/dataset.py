@@ -34,7 +34,7 @@ from alignment.join import Positions, check_views, known_until, point_in_time_jo
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations
-from alignment.outages import Outage
+from alignment.outages import Outage, as_outages
 from alignment.rows import summarize
 from alignment.service_binding import bind
 from alignment.service_join import VariantRows
@@ -131,7 +131,7 @@ def build_dataset(
     variant: str | None = None,
     rows: VariantRows = "chosen",
     sources: bool = False,
-    outages: Sequence[Outage] = (),
+    outages: Sequence[Outage] | Outage = (),
     delays: Mapping[str, DelayRule] | None = None,
     seed: int | None = None,
 ) -> Dataset:
@@ -253,7 +253,7 @@ def build_dataset(
         "content_hash": frame_hash(frame),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
     }
-    if moves := describe_moves(outages, delays, seed):
+    if moves := describe_moves(as_outages(outages), delays, seed):
         manifest["arrivals"] = moves
     if service is not None:
         manifest["service"] = {"name": service.name, "variant": variant, "rows": rows, "sources": sources}

@@ -93,7 +93,7 @@ def replay_batches(
     *,
     zone: str | None = None,
     as_of: datetime | None = None,
-    outages: Sequence[Outage] = (),
+    outages: Sequence[Outage] | Outage = (),
     delays: Mapping[str, DelayRule] | None = None,
     seed: int | None = None,
     status: bool = True,
@@ -103,7 +103,7 @@ def replay_batches(
     variant: str | None = None,
     rows: VariantRows = "chosen",
     sources: bool = False,
-    entity: str = "entity",
+    entity: str | None = None,
     prediction_time: str = PREDICTION_TIME,
     threads: int | None = None,
     timings: Timings | None = None,
@@ -119,7 +119,7 @@ def replay_batches(
         every: The schedule; see `replay`.
         zone: IANA zone of the schedule.
         as_of: Pretend that nothing arrived later.
-        outages: What did not arrive as it did; see `transform_arrivals`.
+        outages: What did not arrive as it did, one or several; see `transform_arrivals`.
         delays: Provider to the rule by which its rows arrive.
         seed: Seed of the rules that draw; None leaves each its own.
         status: Add `<feature>__status` after each feature, and `provisional` at the end.
@@ -131,7 +131,7 @@ def replay_batches(
         variant: Give the features of this variant of the service, instead.
         rows: Of a variant: the ticks at which it would have been chosen, or `"all"`.
         sources: Add `<feature>__source` after each feature of the service that has fallbacks.
-        entity: Name of the entity column where `entities` is a list of values.
+        entity: Name of the entity column where `entities` is a list of values; None for the one that the views have.
         prediction_time: Name of the column of ticks.
         threads: How many threads; None for one per processor.
         timings: Where to add up how long each part took.
@@ -150,13 +150,15 @@ def replay_batches(
     views = [views] if isinstance(views, FeatureView) else list(views)
     check_views(views)
     check_positions(views, positions)
+    if threads is not None and threads < 1:
+        raise DefinitionError(f"threads={threads!r} is not a positive number", "leave it out for one per processor.")
     if batch_rows < 1:
         raise DefinitionError(f"batch_rows={batch_rows!r} is not a positive number", "leave it out.")
     at = {view.name: _position(view, positions) for view in views}
     views = transform_arrivals(views, outages=outages, delays=delays, seed=seed)
     as_of_us = None if as_of is None else instant_us(as_of, "as_of")
     ticks = schedule(start, end, every, zone)
-    asked = entity_frame(entities, entity)
+    asked = entity_frame(entities, entity or _one_entity(views))
     question = ask_service(
         service, views, variant=variant, rows=rows, position_of=lambda view: at[view.name], as_of_us=as_of_us
     )
@@ -169,6 +171,12 @@ def replay_batches(
         asking.prepare(asked, ticks, at, pool, timings)
         for places, span in _groups(asked.height if asked.width else 1, len(ticks), batch_rows, pool.threads):
             yield asking.ask(_spine(asked, places, ticks[span], prediction_time), places)
+
+
+def _one_entity(views: Sequence[FeatureView]) -> str:
+    """The entity column of views that have one and the same."""
+    names = {name for view in views for name in view.spine_entities}
+    return names.pop() if len(names) == 1 else "entity"
 
 
 def _position(view: FeatureView, positions: Positions | None) -> int | None:

@@ -18,7 +18,7 @@ from alignment.labels import Label
 from alignment.layout import Ints
 from alignment.models import Model, name_of, train
 from alignment.observations import FrameLike
-from alignment.outages import Outage
+from alignment.outages import Outage, as_outages
 from alignment.report_form import plain
 from alignment.resampling import CONFIDENCE, DRAWS, Drawing
 from alignment.service_binding import BoundService, bind
@@ -141,7 +141,7 @@ def outage_cost(
     service: FeatureService,
     *,
     label: Label,
-    outages: Sequence[Outage] = (),
+    outages: Sequence[Outage] | Outage = (),
     model: Model | Mapping[str, Model] = None,
     train_rows: VariantRows = "all",
     test_from: datetime | None = None,
@@ -226,6 +226,7 @@ def outage_cost(
         [('all up', 61, 'full'), ('without meter', 11, 'spare')]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
+    outages = as_outages(outages)
     bound = bind(service, views)
     models = _models(model, bound)
     dataset = build_dataset(
@@ -260,7 +261,7 @@ def outage_cost(
         label=label.column,
         unit=unit,
         models={name: name_of(one) for name, one in models.items()},
-        outages=tuple(outages),
+        outages=outages,
         trained_at=exam.at,
         as_of=datetime.fromisoformat(dataset.manifest["as_of"]),
         train_rows=sizes,

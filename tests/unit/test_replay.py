@@ -60,6 +60,27 @@ def test_a_replay_gives_what_had_arrived_by_each_tick_with_status_and_ages():
     assert replayed["weather__arrival_age"].dt.total_minutes().to_list()[:5] == [None, 10, 40, 10, 40]
 
 
+def test_values_are_of_the_one_entity_column_that_the_views_have():
+    named = al.replay(weather(), ["a", "b"], at(8), at(10), "1h", entity="station")
+    assert al.replay(weather(), ["a", "b"], at(8), at(10), "1h").equals(named)
+    assert named.columns[0] == "station"
+    with pytest.raises(al.MissingColumnError, match="the entities have no column 'station'"):
+        al.replay(weather(), ["a"], at(8), at(10), "1h", entity="site")
+
+
+@pytest.mark.parametrize(
+    ("entities", "every", "problem"),
+    [
+        ("a", "1h", "entities='a' is one value, not a list of them, and no path of a Parquet file"),
+        (["a"], 600, "every=600 is neither a duration nor times of day"),
+        (["a"], None, "every=None is neither a duration nor times of day"),
+    ],
+)
+def test_what_is_no_list_and_no_schedule_is_said(entities, every, problem):
+    with pytest.raises(al.DefinitionError, match=re.escape(problem)):
+        al.replay(weather(), entities, at(8), at(10), every)
+
+
 def test_batches_are_the_replay_cut_into_pieces():
     whole = al.replay(weather(), STATIONS, at(8), at(14), "10m")
     for size in (1, 7, 36, 50, 1000):
@@ -222,6 +243,27 @@ def test_one_outage_may_stand_for_a_list_of_one():
     for wrong in (5, "weather", [outage.to_dict()]):
         with pytest.raises(al.DefinitionError, match="is not an outage"):
             al.transform_arrivals(weather(), outages=wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"views": None}, "there is no view"),
+        ({"views": "ab"}, "a str is not a view"),
+        ({"delays": al.FixedDelay("5m")}, "does not say whose"),
+        ({"delays": {"weather": al.FixedDelay}}, "is not a delay rule"),
+        ({"outages": [5]}, "is not an outage"),
+    ],
+)
+def test_what_moves_nothing_is_an_error(arguments, problem):
+    arguments = {"views": weather()} | arguments
+    with pytest.raises(al.AlignmentError, match=problem):
+        al.transform_arrivals(**(arguments | ({"views": []} if arguments["views"] is None else {})))
+
+
+def test_more_ticks_than_anybody_waits_for_are_an_error():
+    with pytest.raises(al.DefinitionError, match="instants, and 1,073,741,824 are the most"):
+        al.make_spine([], datetime(1, 1, 2, tzinfo=UTC), at(8), "1us")
 
 
 def test_an_outage_of_entities_that_do_not_fit_is_an_error():
@@ -398,6 +440,42 @@ def test_a_summary_counts_statuses_ages_and_patterns():
     assert str(again) == str(summary)
     assert again.to_dict() == summary.to_dict()
     assert "<script" not in summary.to_html()
+
+
+def test_a_summary_says_what_was_asked_and_what_may_still_change():
+    log = FrameLog(HOURLY.with_row_index("log_sequence"), provider="weather", entities=["station"], through=at(13, 30))
+    view = al.FeatureView("weather", ["station"], log, [al.latest("temp")])
+    replayed = al.replay(view, STATIONS, at(13), at(15), "30m")  # of 14:00 and 14:30 nobody knows whether all has come
+    assert replayed["provisional"].sum() == 4
+    asked = {
+        "start": "8:00",
+        "end": "9:00",
+        "every": ["06:00", "18:00"],
+        "zone": "UTC",
+        "as_of": "noon",
+        "service": "power",
+    }
+    asked |= {"variant": "full", "rows": "all", "delays": {"weather": {"rule": "shifted", "by": "-5m"}}, "seed": 7}
+    summary = al.summarize_replay(replayed, asked=asked)
+    assert str(summary).split("\n\n")[0].splitlines() == [
+        "8 rows replayed",
+        "from 8:00 to 9:00, at 06:00, 18:00, UTC, as of noon, service power, variant full at all ticks",
+        "under: delay of weather: 5m earlier; seed 7",
+        "4 of 8 rows are provisional: what counts for them may still arrive",
+    ]
+    assert "delay of weather: 5m earlier" in summary.to_html()
+    assert (summary.to_dict()["asked"], summary.to_dict()["provisional"]) == (asked, 4)
+
+
+def test_ages_stand_view_by_view():
+    sun = al.FeatureView("sun", ["station"], HOURLY, [al.latest("temp"), al.arrival_age()])
+    summary = al.summarize_replay(al.replay([weather(), sun], ["a"], at(8), at(10), "1h"))
+    assert summary.ages["age"].to_list() == [
+        "weather__event_age",
+        "weather__arrival_age",
+        "sun__event_age",
+        "sun__arrival_age",
+    ]
 
 
 def test_a_summary_needs_statuses():
