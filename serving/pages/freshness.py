@@ -32,7 +32,9 @@ class Freshness:
         last_heartbeat: The last sign of life: rows, or a successful poll that brought none.
         silent_for: How long ago that was.
         down_after: The silence after which it counts as down; None where that is not known.
+        down_by: What that is: `asked`, ten times the `usual` gap, three times the `rare` one, or the `least` limit; None likewise.
         usual_gap: The median time between two signs of life.
+        rare_gap: The time between them that one in a hundred exceeds.
         newest_event: The latest event.
         event_age: How long ago that was; below zero for forecasts.
         rows: Observations.
@@ -48,7 +50,9 @@ class Freshness:
     last_heartbeat: datetime | None
     silent_for: timedelta | None
     down_after: timedelta | None
+    down_by: str | None
     usual_gap: timedelta | None
+    rare_gap: timedelta | None
     newest_event: datetime | None
     event_age: timedelta | None
     rows: int
@@ -96,8 +100,8 @@ def freshness(signs: Signs, now: datetime, *, down_after: timedelta | None = Non
     info = signs.info
     beats = signs.beats.filter(signs.beats <= now)
     last = beats.max()
-    usual, limit = _gaps(beats)
-    limit = down_after or limit
+    usual, rare = _gaps(beats)
+    limit, down_by = (down_after, "asked") if down_after else _limit(usual, rare)
     silent = max(now - last, timedelta(0)) if isinstance(last, datetime) else None
     state = "unknown" if silent is None or limit is None else "down" if silent >= limit else "up"
     return Freshness(
@@ -107,7 +111,9 @@ def freshness(signs: Signs, now: datetime, *, down_after: timedelta | None = Non
         last_heartbeat=last if isinstance(last, datetime) else None,
         silent_for=silent,
         down_after=limit,
+        down_by=down_by,
         usual_gap=usual,
+        rare_gap=rare,
         newest_event=info.last_event,
         event_age=None if info.last_event is None else now - info.last_event,
         rows=info.rows,
@@ -135,11 +141,19 @@ def outages(log: ObservationLog, now: datetime, down_after: timedelta | None) ->
 
 
 def _gaps(beats: pl.Series) -> tuple[timedelta | None, timedelta | None]:
-    """The usual gap between two signs of life, and the silence that is far beyond what happens every day."""
+    """The usual gap between two signs of life, and the one that one in a hundred exceeds."""
     seconds = beats.diff().drop_nulls().dt.total_microseconds() / 1e6
     if not len(seconds):
         return None, None
-    usual, rare = (float(seconds.quantile(q, "linear") or 0) for q in (0.5, 0.99))
-    limit = max(SILENT_GAPS * usual, RARE_GAPS * rare, 1.0)
-    whole = 60 if limit >= _WHOLE_MINUTES else 1
-    return timedelta(seconds=usual), timedelta(seconds=-(-limit // whole) * whole)
+    usual, rare = (timedelta(seconds=float(seconds.quantile(q, "linear") or 0)) for q in (0.5, 0.99))
+    return usual, rare
+
+
+def _limit(usual: timedelta | None, rare: timedelta | None) -> tuple[timedelta | None, str | None]:
+    """The silence that is far beyond what happens every day, in whole seconds or minutes, and what it was made of."""
+    if usual is None or rare is None:
+        return None, None
+    least = timedelta(seconds=1)
+    limit, word = max((SILENT_GAPS * usual, "usual"), (RARE_GAPS * rare, "rare"), (least, "least"))
+    whole = timedelta(minutes=1) if limit >= timedelta(seconds=_WHOLE_MINUTES) else least
+    return -(-limit // whole) * whole, word

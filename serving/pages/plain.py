@@ -57,6 +57,16 @@ def value_text(value: Any, most: int = _MOST_LETTERS) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def hundredths_text(share: float) -> str:
+    """A share to two places, of which a small one is still more than none.
+
+    Example:
+        >>> hundredths_text(0.300474), hundredths_text(0.001), hundredths_text(0)
+        ('0.30', 'below 0.01', '0.00')
+    """
+    return "below 0.01" if 0 < share < 0.01 else f"{share:.2f}"
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it: instants as text, lengths in seconds, numbers that are none as text."""
     if isinstance(value, float):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from alignment.explain_words import declared_text
+from alignment.explain_text import _counts as counts_text
+from alignment.explain_words import declared_text, span_text
 from serving.pages.assets import version_of_plotly
 from serving.pages.marks import is_current
-from serving.pages.plain import age_text, instant_text, iso, to_json, value_text
+from serving.pages.plain import age_text, hundredths_text, instant_text, iso, to_json, value_text
 
 
 @cache
@@ -35,6 +36,9 @@ def environment() -> jinja2.Environment:
         seconds=lambda instant: round(instant.astimezone(UTC).timestamp()),
         current_at=is_current,
         declared=declared_text,
+        counted=counts_text,
+        span=lambda seconds: "-" if seconds is None else span_text(timedelta(seconds=seconds)),
+        hundredths=hundredths_text,
         iso_text=lambda text: "-" if text is None else instant_text(datetime.fromisoformat(text)),
     )
     made.globals["plotly_version"] = version_of_plotly()

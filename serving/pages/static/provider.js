@@ -6,6 +6,13 @@
   const times = habits.over_time.map((each) => charts.instant(each.start));
   const since = habits.delay_of === "issue" ? "from issue to arrival" : "from event to arrival";
   const across = () => charts.axis(`event time (UTC), by ${habits.every}`, { type: "date" });
+  // The time that the charts of delays show, and outages that reach beyond it; one that goes on leaves it at its end.
+  const span = () => {
+    const shown = [...times, ...outages.flatMap((each) => [each.start, each.end ?? each.start]).map(charts.instant)].map((each) => Date.parse(`${each}Z`));
+    const [first, last] = [Math.min(...shown), Math.max(...shown)];
+    const room = Math.max((last - first) / 25, 60_000);
+    return [first - room, last + room].map((each) => charts.instant(new Date(each).toISOString()));
+  };
   const greatest = Math.max(...habits.over_time.map((each) => Math.abs(each.q95)));
 
   charts.draw("delays", () => {
@@ -47,7 +54,7 @@
         hovertemplate: "%{text}<br>%{y:,} keys<extra></extra>",
       }],
       layout: charts.layout({
-        xaxis: charts.axis(`${since}, ${name}`), yaxis: charts.axis("keys", { rangemode: "tozero" }), bargap: 0,
+        xaxis: charts.axis(`${since}, ${name}`, { rangemode: "tozero" }), yaxis: charts.axis("keys", { rangemode: "tozero" }), bargap: 0,
       }),
     };
   });
@@ -66,7 +73,7 @@
         marker: { color: charts.colour("orange"), size: 4, symbol: "square" }, connectgaps: false, hovertemplate: "%{text}<extra></extra>",
       }],
       layout: charts.layout({
-        xaxis: charts.axis("time (UTC)", { type: "date" }),
+        xaxis: charts.axis("time (UTC)", { type: "date", range: span() }),
         yaxis: { visible: false, range: [-1, 1], fixedrange: true }, margin: { l: 16, r: 16, t: 8, b: 48 },
       }),
     };
