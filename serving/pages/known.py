@@ -221,7 +221,7 @@ def _spanned(place: Place, span: timedelta) -> str:
 
 
 def picture(marks: Marks, place: Place) -> dict[str, Any]:
-    """The marks with the range of arrivals that the picture shows, and how many lie outside of it.
+    """The marks with the range of arrivals that the picture shows, and how many lie outside of it and are not drawn.
 
     Forecasts arrive before their events, so the picture of theirs begins a window earlier.
     """
@@ -238,5 +238,5 @@ def picture(marks: Marks, place: Place) -> dict[str, Any]:
         "events": marks.events,
         "top": top,
         "bottom": bottom,
-        "outside": sum(not place.begin - place.span <= arrival <= place.end for arrival in arrivals),
+        "outside": sum(not top <= arrival <= bottom for arrival in arrivals),
     }

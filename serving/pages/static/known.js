@@ -41,13 +41,16 @@
     return steps;
   })();
 
+  // What arrived outside of the picture would lie on its edge as if it had arrived there.
+  const within = picture.marks.filter((mark) => !after(picture.top, mark.arrival) && !after(mark.arrival, picture.bottom));
+
   const make = (width) => {
-    const known = picture.marks.filter((mark) => !after(mark.arrival, t));
+    const known = within.filter((mark) => !after(mark.arrival, t));
     const counts = (mark) => mark.current.some(([begin, end]) => !after(begin, t) && (end === null || after(end, t)));
     const current = known.filter((mark) => !mark.retraction && counts(mark));
     const replaced = known.filter((mark) => !mark.retraction && !counts(mark));
     const withdrawn = known.filter((mark) => mark.retraction);
-    const coming = picture.marks.filter((mark) => after(mark.arrival, t));
+    const coming = within.filter((mark) => after(mark.arrival, t));
     const reached = stairs.arrivals.filter((arrival) => !after(arrival, t)).length;
     const stair = (from, until, more) => ({
       x: stairs.x.slice(from, until), y: stairs.y.slice(from, until), mode: "lines", hoverinfo: "skip", showlegend: false, ...more,
@@ -83,6 +86,10 @@
           { ...line, yref: "paper", y0: 0, y1: 1, x0: now, x1: now, line: { color: charts.colour("soft"), width: 1, dash: "dash" } },
         ],
         annotations: [
+          {
+            x: now, xanchor: Number(slider.value) * 2 > Number(slider.min) + Number(slider.max) ? "right" : "left", yref: "paper", y: 1, yanchor: "top",
+            text: "event time t", showarrow: false, font: { color: charts.colour("soft"), size: 12 },
+          },
           { xref: "paper", x: 1, xanchor: "right", y: now, yanchor: "top", text: "t", showarrow: false, font: { color: green, size: 15 } },
         ],
       }),
@@ -93,44 +100,55 @@
   // A little room at the edges, so that marks there are whole.
   const range = () => {
     const [begin, end] = [Number(slider.min), Number(slider.max)];
-    const room = (end - begin) / 60;
     const [top, bottom] = [Date.parse(picture.top) / 1000, Date.parse(picture.bottom) / 1000];
-    return { x: [iso(begin - room), iso(end + room)], y: [iso(bottom + room), iso(top - room)] };
+    const [across, down] = [(end - begin) / 60, (bottom - top) / 30];
+    return { x: [iso(begin - across), iso(end + across)], y: [iso(bottom + down), iso(top - down)] };
   };
 
   const drawn = charts.draw("known", make);
   if (drawn) {
     drawn.then((place) => place.on("plotly_click", (event) => {
       const arrival = event.points[0].customdata;
-      if (arrival) go(arrival);
+      if (arrival) go(arrival, false);
     }));
   }
 
   // ------------------------------------------------------------------------------------------------------------ moving
 
   const byId = (id) => document.getElementById(id);
+  const STILL = 700; // milliseconds after which the slider has settled
   let wanted = null;
   let busy = false;
+  let before = t; // where t had settled: what the features are compared with, and where Back leads to
+  let sliding = false;
+  let settling = 0;
 
   // One question at a time; of those that come meanwhile the last.
-  const go = async (instant) => {
-    wanted = instant;
+  const go = async (instant, slid) => {
+    wanted = { instant, slid };
+    if (slid) clearTimeout(settling);
     if (busy) return;
     busy = true;
     try {
       while (wanted !== null) {
-        const asked = wanted;
+        const { instant: asked, slid } = wanted;
         wanted = null;
+        if (asked === t) continue;
+        const goesOn = slid && sliding; // one move of the slider is one step back, whatever lies between
+        if (!goesOn) before = t;
         const link = new URL(byId("json").href);
         link.searchParams.set("t", asked);
-        link.searchParams.set("was", t);
+        link.searchParams.set("was", before);
         link.searchParams.set("part", "vector");
         const answer = await fetch(link);
         if (!answer.ok) throw new Error(`status ${answer.status}`);
-        show(await answer.json());
+        show(await answer.json(), goesOn);
+        sliding = slid;
+        clearTimeout(settling);
+        if (slid) settling = setTimeout(() => { sliding = false; }, STILL);
       }
     } catch {
-      location.assign(pageAt(wanted ?? instant));
+      location.assign(pageAt(wanted === null ? instant : wanted.instant));
     } finally {
       busy = false;
     }
@@ -138,15 +156,15 @@
 
   const pageAt = (instant) => {
     const link = new URL(byId("self").href);
-    link.searchParams.set("was", t);
+    link.searchParams.set("was", before);
     link.searchParams.set("t", instant);
     return link;
   };
 
-  const show = (told) => {
+  const show = (told, goesOn) => {
     t = told.t;
     byId("now").textContent = readable(t).replace(" UTC", "");
-    byId("was").textContent = readable(told.was).replace(" UTC", "");
+    byId("was").textContent = readable(told.was);
     byId("t").value = t;
     slider.setAttribute("aria-valuetext", readable(t));
     if (document.activeElement !== slider) slider.value = Date.parse(t) / 1000;
@@ -156,7 +174,8 @@
     byId("said").textContent = `t is ${readable(t)}; ${changed} of ${told.vector.features.length} features changed`;
     byId("provisional").hidden = !told.vector.provisional;
     for (const [name, href] of Object.entries(told.links)) move(byId(name), href);
-    history.replaceState(null, "", told.links.self);
+    if (goesOn) history.replaceState(null, "", told.links.self);
+    else history.pushState(null, "", told.links.self);
     charts.redraw();
     if (new URL(location).searchParams.has("feature")) explainSoon();
   };
@@ -222,11 +241,14 @@
       const seconds = Date.parse(instant) / 1000;
       if (seconds >= Number(slider.min) && seconds <= Number(slider.max)) {
         event.preventDefault();
-        go(instant);
+        go(instant, false);
       }
     }
   });
-  slider.addEventListener("input", () => go(iso(Number(slider.value))));
-  addEventListener("popstate", () => location.reload());
+  slider.addEventListener("input", () => go(iso(Number(slider.value)), true));
+  const bare = (href) => new URL(href).href.replace(/#.*/, "");
+  addEventListener("popstate", () => {
+    if (bare(location.href) !== bare(byId("self").href)) location.reload();
+  });
   history.replaceState(null, "", byId("self").href + location.hash);
 })();
