@@ -25,7 +25,7 @@ def draw_outages(
     *,
     per_month: float | Mapping[str, float],
     seed: int,
-    lasting: tuple[DurationLike, DurationLike] = ("1h", "7h"),
+    lasting: tuple[DurationLike, DurationLike] | DurationLike = ("1h", "7h"),
     lost: float = 0.2,
     slow: float = 0.1,
     slower: float = 3.0,
@@ -45,7 +45,7 @@ def draw_outages(
         end: Outages begin before it; they may end after it.
         per_month: How many to expect in 30 days: of each provider, or by provider.
         seed: Another seed, other outages; not negative.
-        lasting: Least and greatest length.
+        lasting: Least and greatest length, or one that all have.
         lost: Share of outages after which nothing is caught up.
         slow: Share of outages in which rows only take longer.
         slower: How many times as long.
@@ -150,17 +150,20 @@ class _Shape:
         return np.random.default_rng([self.seed, int.from_bytes(digest[:16], "little")])
 
 
-def _lengths(lasting: tuple[DurationLike, DurationLike]) -> tuple[int, int]:
+def _lengths(lasting: tuple[DurationLike, DurationLike] | DurationLike) -> tuple[int, int]:
     """In whole seconds, from one to another.
 
     Raises:
-        DefinitionError: If there is none between the bounds.
+        DefinitionError: If there are no two bounds, or none is between them.
     """
-    least, most = (parse_duration(bound, "lasting").total_us for bound in lasting)
+    bounds = tuple(lasting) if isinstance(lasting, tuple | list) else (lasting, lasting)
+    if len(bounds) != 2:
+        raise DefinitionError(f"lasting={lasting!r} is not a least and a greatest length", 'e.g. ("1h", "7h").')
+    least, most = (parse_duration(bound, "lasting").total_us for bound in bounds)
     shortest, longest = -(-least // _SECOND_US), most // _SECOND_US
     if shortest > longest:
         raise DefinitionError(
-            f"lasting={tuple(lasting)!r}: no whole second is between them", 'the shorter one first, e.g. ("1h", "7h").'
+            f"lasting={bounds!r}: no whole second is between them", 'the shorter one first, e.g. ("1h", "7h").'
         )
     return shortest, longest
 

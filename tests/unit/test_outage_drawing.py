@@ -107,6 +107,11 @@ def test_draws_do_not_depend_on_the_hash_seed() -> None:
     assert [al.Outage.from_dict(one) for one in json.loads(told[0])] == here
 
 
+def test_one_length_is_that_of_all() -> None:
+    drawn = al.draw_outages("meter", MAY, YEAR_LATER, per_month=4, seed=1, lasting="2h")
+    assert {one.end - one.start for one in drawn} == {timedelta(hours=2)}
+
+
 @pytest.mark.parametrize(
     ("wrong", "problem"),
     [
@@ -119,6 +124,7 @@ def test_draws_do_not_depend_on_the_hash_seed() -> None:
         ({"entities": ["dune", "dune"]}, "partial=0.5 needs two entities or more, and there are 1"),
         ({"lasting": ("7h", "1h")}, "lasting=('7h', '1h'): no whole second is between them"),
         ({"lasting": ("1ms", "2ms")}, "lasting=('1ms', '2ms'): no whole second is between them"),
+        ({"lasting": ("1h",)}, "lasting=('1h',) is not a least and a greatest length"),
         ({"per_month": -1}, "per_month=-1 is not a number of outages"),
         ({"per_month": {"mast": 1}}, "per_month says nothing of 'meter'"),
     ],
