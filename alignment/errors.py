@@ -30,6 +30,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_PLURAL = ("observations", "entities", "scores")
+
+
+def have(place: str) -> str:
+    """The verb for a place: the observations have, the spine has.
+
+    Example:
+        >>> have("the observations of view 'mast'"), have("the entities"), have("the log of 'entities'")
+        ('have', 'have', 'has')
+    """
+    return "have" if place.partition(" of ")[0].partition(",")[0].endswith(_PLURAL) else "has"
+
 
 class AlignmentError(Exception):
     """Root of all errors of this package.
@@ -75,8 +87,7 @@ class MissingColumnError(FrameError):
             hint = f"its columns are {shown}{', ...' if len(names) > 12 else ''}."
             if argument:
                 hint += f' Pass {argument}="..." to name another.'
-        verb = "have" if "observations" in place.partition(" of ")[0] else "has"
-        super().__init__(f"{place} {verb} no column {column!r}", hint)
+        super().__init__(f"{place} {have(place)} no column {column!r}", hint)
 
 
 class DuplicateColumnError(FrameError):

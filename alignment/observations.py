@@ -18,6 +18,7 @@ from alignment.errors import (
     NaiveTimeError,
     UnknownArrivalError,
     ViewError,
+    have,
 )
 from alignment.wallclock import check_zone
 
@@ -256,7 +257,7 @@ class Observations:
             if self.arrival_time == "arrival_time" and "arrival_time" not in schema:
                 close = MissingColumnError("arrival_time", self.place, schema, argument="arrival_time").hint
                 raise UnknownArrivalError(
-                    f"{self.place} has no column 'arrival_time': when a row arrived is unknown",
+                    f"{self.place} {have(self.place)} no column 'arrival_time': when a row arrived is unknown",
                     f'{close}\nOr declare when it arrived: delay=al.FixedDelay("45m").',
                 )
             raise MissingColumnError(self.arrival_time, self.place, schema, argument="arrival_time")

@@ -185,7 +185,7 @@ CASES = [
         "observations without arrival_time",
         lambda: weather(GOOD.drop("arrival_time"), TEMP),
         al.UnknownArrivalError,
-        "the observations of view 'weather' has no column 'arrival_time': when a row arrived is unknown\n"
+        "the observations of view 'weather' have no column 'arrival_time': when a row arrived is unknown\n"
         "\n"
         "hint: its columns are 'station', 'event_time', 'temp'. Pass arrival_time=\"...\" to name another.\n"
         'Or declare when it arrived: delay=al.FixedDelay("45m").',
