@@ -32,7 +32,10 @@ def draw_outages(
     partial: float = 0.0,
     entities: Sequence[Any] | None = None,
 ) -> list[Outage]:
-    """Random outages of some providers, independent of each other.
+    """Random outages of some providers, independent of each other: some lose rows, some slow them down, most only hold them up.
+
+    Unless told otherwise a fifth of them lose rows and a tenth make rows three times as late, also where only `lost` is given: say
+    `slow=0` for none. After the others all is caught up. Outages of one provider may overlap, since each is drawn by itself.
 
     Each day (UTC) of a provider has a Poisson number of outages, `per_month / 30` on average; each begins at any second of the
     day and lasts a whole number of seconds, uniform between the bounds of `lasting`. What is drawn is keyed by (seed, provider,
@@ -46,9 +49,9 @@ def draw_outages(
         per_month: How many to expect in 30 days: of each provider, or by provider.
         seed: Another seed, other outages; not negative.
         lasting: Least and greatest length, or one that all have.
-        lost: Share of outages after which nothing is caught up.
-        slow: Share of outages in which rows only take longer.
-        slower: How many times as long.
+        lost: Share of outages after which nothing is caught up; by default a fifth.
+        slow: Share of outages in which rows only take longer; by default a tenth. `lost` and `slow` together are 1 or less.
+        slower: How many times as long; by default three.
         partial: Share of outages that concern only some of `entities`: at least one and not all.
         entities: The entities, as `Outage` takes them; two or more where `partial` is not 0.
 
