@@ -173,7 +173,7 @@ def label_maturity(
 
     Raises:
         LabelError: If the observations are forecasts or empty.
-        DefinitionError: If `within` or `share` mean nothing.
+        DefinitionError: If `within`, `share`, `ages` or `position` mean nothing.
         DurationError: If a duration is none, or an age is beyond `watched`.
         MissingColumnError: If the observations have no such column.
         AlignmentError: What the observations break; see `Observations`.
@@ -194,8 +194,11 @@ def label_maturity(
     rows = as_observations(observations)
     label_source(label(column, "1us", observations=rows), [])
     tolerance = _tolerance(within)
-    if not 0 < share <= 1:
+    if isinstance(share, bool) or not isinstance(share, float | int) or not 0 < share <= 1:
         raise DefinitionError(f"share={share!r} is no share of events", "e.g. share=0.95.")
+    if ages is not None and (isinstance(ages, str) or not isinstance(ages, Sequence)):
+        raise DefinitionError(f"ages={ages!r} is not a list of ages", 'e.g. ages=["1h", "1d"].')
+    _check_position(rows, position)
     ahead = None if horizon is None else parse_duration(horizon, "horizon", allow_zero=True)
     as_of_us = _as_of(rows, as_of, position)
     revisions = revisions_of(rows, column, as_of_us, position, threads)
@@ -241,6 +244,18 @@ def label_maturity(
         embargo=_embargo(counting, release, ahead, share),
         notes=_notes(counting, watched_us, share),
     )
+
+
+def _check_position(rows: Observations, position: int | None) -> None:
+    if position is None:
+        return
+    if type(position) is not int:
+        raise DefinitionError(f"position={position!r} is not a log position", "it is an integer, e.g. position=1_000.")
+    if not rows.has_log_sequence:
+        raise DefinitionError(
+            f"position={position}: {rows.place} have no {rows.log_sequence!r}, and so no position",
+            "leave it out, or number the rows.",
+        )
 
 
 def _text(within: str | float) -> str:

@@ -315,3 +315,27 @@ def test_the_label_released_so_is_the_one_the_report_speaks_of():
     dataset = al.build_dataset(spine, [view], label=al.label("temp", "1d", release=report.release))
     assert dataset.frame["label"].unique().to_list() == [100.0]
     assert at("06 00:00") == MONDAY + timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"share": "95%"}, "share='95%' is no share of events"),
+        ({"share": True}, "share=True is no share of events"),
+        ({"ages": "1h"}, "ages='1h' is not a list of ages"),
+        ({"ages": timedelta(hours=1)}, "ages=datetime.timedelta(seconds=3600) is not a list of ages"),
+        ({"position": 5}, "position=5: the observations have no 'log_sequence', and so no position"),
+        ({"position": "5"}, "position='5' is not a log position"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_named(wrong, problem):
+    with pytest.raises(al.DefinitionError) as caught:
+        maturity(daily(10, (1, 90.0)), **wrong)
+    assert caught.value.problem == problem
+    assert caught.value.hint
+
+
+def test_rows_after_a_position_do_not_count():
+    frame = daily(10, (1, 90.0), (3, 100.0)).sort("arrival_time").with_row_index("log_sequence", offset=1)
+    numbered = frame.with_columns(pl.col("log_sequence").cast(pl.Int64))
+    assert maturity(numbered, position=1).as_of == MONDAY + timedelta(days=1)
