@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from alignment.errors import DefinitionError, DurationError, NaiveTimeError
 
@@ -138,8 +138,34 @@ def instant_us(value: datetime, what: str) -> int:
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 _MICROSECOND = timedelta(microseconds=1)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+"""The first and the last instant that Python can write; a delay may lead beyond it."""
 
 
 def instant_from_us(value: int) -> datetime:
-    """The UTC instant `value` microseconds after 1970-01-01."""
-    return _EPOCH + timedelta(microseconds=value)
+    """The UTC instant `value` microseconds after 1970-01-01.
+
+    Raises:
+        DefinitionError: If it lies outside of the years 1 to 9999.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=value)
+    except OverflowError as error:
+        raise DefinitionError(
+            f"the instant {value} microseconds after 1970-01-01 is outside of the years 1 to 9999",
+            "shorten the delay or duration that leads there.",
+        ) from error
+
+
+def nearest_instant(value: int) -> datetime:
+    """The UTC instant `value` microseconds after 1970-01-01; `EARLIEST` or `LATEST` if it lies beyond.
+
+    Example:
+        >>> nearest_instant(0).year, nearest_instant(1 << 62) == LATEST
+        (1970, True)
+    """
+    return _EPOCH + timedelta(microseconds=min(max(value, _EARLIEST_US), _LATEST_US))
+
+
+_EARLIEST_US, _LATEST_US = instant_us(EARLIEST, "EARLIEST"), instant_us(LATEST, "LATEST")

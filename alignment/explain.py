@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from alignment.definitions import describe_feature
-from alignment.durations import Duration, instant_from_us, instant_us
+from alignment.durations import Duration, instant_us, nearest_instant
 from alignment.errors import FeatureError
 from alignment.explain_reasons import Judge
 from alignment.explain_report import ROW_COLUMNS, Explanation, FeatureExplanation, NaiveAnswer
@@ -170,8 +170,8 @@ def _explain_view(
             t=t,
             as_of=as_of,
             position=held.position,
-            event_from=None if judged.event_from is None else instant_from_us(judged.event_from),
-            event_until=instant_from_us(judged.event_until),
+            event_from=None if judged.event_from is None else nearest_instant(judged.event_from),
+            event_until=nearest_instant(judged.event_until),
             rows=rows[feature.name],
             codes=judged.codes,
             by=judged.by,
@@ -197,8 +197,8 @@ def _naive_answers(
     places = up_to(held)
     stored = held.rows.frame[places]
     latest: Any = stored[ARRIVAL].max()
-    read_at = as_of or (None if latest is None else instant_from_us(latest))
-    read_us = instant_us(read_at or t, "as_of")
+    told_us: int | None = latest if as_of is None else instant_us(as_of, "as_of")
+    read_us = instant_us(t, "t") if told_us is None else told_us
     lenient = copy.copy(held.view)  # the join has refused ties that count
     lenient.observations = held.view.observations.but(on_tie="last")
     view = naive_view(lenient, read_us, position=held.position, threads=1)
@@ -212,7 +212,7 @@ def _naive_answers(
             answers[view.column_name(feature)][0],
             status,
             shown[feature.name][places[kept[one]]],
-            read_at,
+            None if told_us is None else nearest_instant(told_us),
         )
         for feature, status, one in zip(features, statuses, used, strict=True)
     ]

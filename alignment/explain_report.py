@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from alignment.durations import instant_us
+from alignment.durations import EARLIEST, LATEST, instant_us
 from alignment.explain_text import as_html, as_text, notebook_html
 from alignment.explain_words import sentence
 from alignment.layout import numbers
@@ -163,7 +163,7 @@ class FeatureExplanation:
             "position": self.position,
             "event_from": plain(self.event_from),
             "event_until": plain(self.event_until),
-            "used": [self._row(row) for row in shown.iter_rows(named=True)],
+            "used": [self._row(row) for row in _writable(shown).iter_rows(named=True)],
             "used_count": len(places),
             "unused": self._shown_unused(unused) + self.quarantined[:unused],
             "unused_counts": self.unused_counts,
@@ -178,7 +178,7 @@ class FeatureExplanation:
             "status": self.naive.status,
             "differs": value != given,
             "read_at": plain(self.naive.read_at),
-            "rows": [self._row(row) for row in rows.iter_rows(named=True)],
+            "rows": [self._row(row) for row in _writable(rows).iter_rows(named=True)],
             "row_count": self.naive.rows.height,
         }
 
@@ -186,9 +186,10 @@ class FeatureExplanation:
         keys = self._nearness()
         each = (np.flatnonzero(self.codes == number) for number in range(1, len(_CODES) + 1))
         rows = self._unused(np.concatenate([_nearest(places, keys, most) for places in each]))
+        others = _writable(self.rows[rows["@by"].fill_null(0)]).iter_rows(named=True)
         found = []
-        for row in rows.iter_rows(named=True):
-            taken = None if row["@by"] is None else self.rows.row(row["@by"], named=True)
+        for row, other in zip(_writable(rows).iter_rows(named=True), others, strict=True):
+            taken = None if row["@by"] is None else other
             found.append(
                 self._row(row) | {"reason": row["reason"], "by": row["by"], "text": sentence(self, row, taken)}
             )
@@ -268,8 +269,8 @@ class Explanation:
     def to_dict(self, *, used: int | None = USED_ROWS, unused: int | None = UNUSED_ROWS) -> dict[str, Any]:
         """The explanation as plain data for JSON.
 
-        Instants are ISO 8601 texts in UTC, durations and ages seconds, NaN and infinities the texts `"NaN"`, `"Infinity"`,
-        `"-Infinity"`, bytes base64.
+        Instants are ISO 8601 texts in UTC (of what lies beyond the years 1 to 9999 their first or last instant), durations and
+        ages seconds, NaN and infinities the texts `"NaN"`, `"Infinity"`, `"-Infinity"`, bytes base64.
 
         Args:
             used: Most rows shown of those a feature used, the newest; None for all.
@@ -317,6 +318,12 @@ class Explanation:
 
     def __repr__(self) -> str:
         return f"Explanation({len(self.features)} features, entity={dict(self.entity)}, t={self.t.isoformat()})"
+
+
+def _writable(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose instants Python can write: `EARLIEST` and `LATEST` for what lies beyond."""
+    times = [name for name, kind in ROW_COLUMNS.items() if isinstance(kind, pl.Datetime)]
+    return rows.with_columns(pl.col(times).clip(EARLIEST, LATEST))
 
 
 def _nearest(places: npt.NDArray[np.int64], keys: Keys, most: int | None) -> npt.NDArray[np.int64]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from alignment.durations import EARLIEST, LATEST
+
 if TYPE_CHECKING:
     from alignment.explain_report import FeatureExplanation
 
@@ -36,13 +38,15 @@ def span_text(span: timedelta) -> str:
 
 
 def instant_text(instant: datetime) -> str:
-    """An instant in UTC, to the second unless it is finer.
+    """An instant in UTC, to the second unless it is finer; the first and the last stand for all that lies beyond them.
 
     Example:
         >>> from datetime import UTC
-        >>> instant_text(datetime(2026, 1, 5, 10, 30, tzinfo=UTC))
-        '2026-01-05 10:30:00Z'
+        >>> instant_text(datetime(2026, 1, 5, 10, 30, tzinfo=UTC)), instant_text(LATEST)
+        ('2026-01-05 10:30:00Z', 'the end of year 9999 or later')
     """
+    if instant in (EARLIEST, LATEST):
+        return "the start of year 1 or earlier" if instant == EARLIEST else "the end of year 9999 or later"
     return f"{instant:%Y-%m-%d %H:%M:%S}" + (f".{instant.microsecond:06}" if instant.microsecond else "") + "Z"
 
 
@@ -89,9 +93,9 @@ def _reason(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping[
     reason, arrival = row["reason"], row["arrival_time"]
     other = "" if taken is None else name_of(taken)
     if reason == "not_arrived":
-        return f"had not arrived: it arrived at {arrival_text(row)}, {span_text(arrival - feature.t)} after t"
+        return f"had not arrived: it arrived at {arrival_text(row)}{_later(arrival, feature.t, 't')}"
     if reason == "after_as_of" and feature.as_of is not None:
-        return f"arrived at {arrival_text(row)}, {span_text(arrival - feature.as_of)} after as_of"
+        return f"arrived at {arrival_text(row)}{_later(arrival, feature.as_of, 'as_of')}"
     if reason == "beyond_position":
         return f"its log_sequence {row['log_sequence']} lies beyond the position {feature.position}"
     if reason == "short_notice":
@@ -111,6 +115,10 @@ def _reason(feature: FeatureExplanation, row: Mapping[str, Any], taken: Mapping[
     if reason == "expired":
         return _expired(feature, row)
     return "a newer event was picked" + ("" if taken is None else f": {_event_of(taken, row)}")
+
+
+def _later(arrival: datetime, limit: datetime, name: str) -> str:
+    return "" if arrival == LATEST else f", {span_text(arrival - limit)} after {name}"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -139,7 +147,9 @@ def starts_after(event_from: datetime, declared: Mapping[str, Any]) -> datetime 
         >>> starts_after(first, {"feature": "window"}), starts_after(first, {"feature": "lag"})
         (datetime.datetime(2026, 1, 5, 10, 0, tzinfo=datetime.timezone.utc), None)
     """
-    return event_from - timedelta(microseconds=1) if declared["feature"] in ("window", "sequence") else None
+    if declared["feature"] not in ("window", "sequence"):
+        return None
+    return event_from - timedelta(microseconds=1) if event_from > EARLIEST else EARLIEST
 
 
 def _outside(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from alignment.bounds import shifted
-from alignment.durations import Duration, instant_from_us
+from alignment.durations import Duration, nearest_instant
 from alignment.errors import AmbiguousRevisionsError, KeyTypeError
 from alignment.observations import Observations
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION
@@ -431,4 +431,4 @@ def rows_differ(first: pl.DataFrame, second: pl.DataFrame) -> pl.Series:
 
 
 def _text(microseconds: int | None) -> str:
-    return "null" if microseconds is None else instant_from_us(microseconds).isoformat()
+    return "null" if microseconds is None else nearest_instant(microseconds).isoformat()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
 
-from alignment.durations import DAY_US, instant_from_us
+from alignment.durations import DAY_US, EARLIEST, LATEST, nearest_instant
 from alignment.errors import ColumnTypeError, EventAfterArrivalError, NullKeyError, NullTimeError, UnknownArrivalError
 from alignment.observations import Observations
 from alignment.wallclock import to_instants
@@ -89,9 +90,7 @@ def canonical(
         A lazy frame; `@order` is there only if the rows have a `log_sequence`, `@issue` only for forecasts.
     """
     schema = observations.schema
-    as_of = None if as_of_us is None else instant_from_us(as_of_us)
-    event_from = None if event_from_us is None else instant_from_us(event_from_us)
-    rows = observations.lazy(position=position, as_of=as_of, event_from=event_from, after=after)
+    rows = observations.lazy(position=position, as_of=_bound(as_of_us), event_from=_bound(event_from_us), after=after)
     kept = list(dict.fromkeys([*observations.entities, *observations.key, *columns]))
     fields = [pl.col(name) for name in kept]
     fields.append(_time(observations, observations.event_time, is_event=True).alias(EVENT))
@@ -108,6 +107,12 @@ def canonical(
     if "arrival_kind" in schema:
         fields.append(pl.col("arrival_kind").alias(ARRIVAL_KIND))
     return rows.select(fields)
+
+
+def _bound(microseconds: int | None) -> datetime | None:
+    """A bound as an instant; none if it lies where no instant can be written, for the source need not leave out anything."""
+    found = None if microseconds is None else nearest_instant(microseconds)
+    return None if found in (EARLIEST, LATEST) else found
 
 
 def checked(
@@ -162,7 +167,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """For a manifest."""
-        greatest = None if self.greatest_arrival is None else instant_from_us(self.greatest_arrival).isoformat()
+        greatest = None if self.greatest_arrival is None else nearest_instant(self.greatest_arrival).isoformat()
         return {
             "rows": self.rows,
             "greatest_arrival": greatest,
@@ -299,7 +304,7 @@ def _raise_arrivals(
     beyond = early & (frame[EVENT] - frame[ARRIVAL] > observations.tolerance.total_us)
     if beyond.any():
         row = int(beyond.arg_max() or 0)
-        event, arrival = instant_from_us(frame[EVENT][row]), instant_from_us(frame[ARRIVAL][row])
+        event, arrival = nearest_instant(frame[EVENT][row]), nearest_instant(frame[ARRIVAL][row])
         raise EventAfterArrivalError(
             f"{observations.place}: {beyond.sum()} measurements arrived before they happened, first in row {row}: "
             f"event {event.isoformat()}, arrival {arrival.isoformat()}",

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from alignment.bounds import shifted
-from alignment.durations import Duration, instant_from_us
+from alignment.durations import Duration, nearest_instant
 from alignment.errors import AggregateOverflowError, AlignmentError, AmbiguousRevisionsError
 from alignment.features import Forecast, Latest, Window
 from alignment.layout import common_type, rows_differ
@@ -248,7 +248,7 @@ def refuse_different(narrow: Narrow, ties: pl.DataFrame, *, position: int | None
     about = {name: first[name][at] for name in [*observed.entities, *observed.key]}
     key = "".join(f"{name}={value!r}, " for name, value in about.items())
     event, arrival = (
-        None if us is None else instant_from_us(us).isoformat() for us in (ties["event"][at], ties["arrival"][at])
+        None if us is None else nearest_instant(us).isoformat() for us in (ties["event"][at], ties["arrival"][at])
     )
     raise AmbiguousRevisionsError(
         f"{observed.place}: {int(differ.sum())} pairs of different rows have the same key and arrival, first rows {a} and {b}"

@@ -352,6 +352,52 @@ def test_what_comes_later_may_contradict_itself_without_harm():
     assert used(explained(frame, al.latest("temp"), "09:30")) == [0]
 
 
+# --- beyond what Python can write -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_log", [False, True])
+def test_an_arrival_beyond_year_9999_is_explained(as_log):
+    frame = temps(("a", "10:00", "10:10", 1.0)).with_columns(log_sequence=pl.Series([0]))
+    rows = FrameLog(frame, "weather", ["station"]) if as_log else frame
+    never = {"weather": al.FixedDelay("8000000d")}  # 21,900 years
+    found = al.explain(al.transform_arrivals(weather(rows, al.latest("temp")), delays=never), "a", at("11:00"))
+    (feature,) = found.to_dict()["features"]
+    (row,) = feature["unused"]
+    assert row["arrival_time"] == "9999-12-31T23:59:59.999999+00:00"
+    assert row["text"] == ("had not arrived: it arrived at the end of year 9999 or later (given 2026-01-05 10:10:00Z)")
+    assert (feature["naive"]["value"], feature["naive"]["read_at"]) == (1.0, row["arrival_time"])
+    assert "the end of year 9999 or later" in found.to_html()
+
+
+def test_a_revision_that_was_replaced_names_the_one_that_did_by_the_limits_of_the_years():
+    frame = temps(("a", "10:00", "10:10", 1.0), ("a", "10:00", "10:20", 2.0), ("a", "10:00", "10:30", 3.0))
+    frame = frame.with_columns(
+        arrival_time=pl.Series([at("10:10"), at("10:20"), None]).fill_null(
+            pl.lit(1 << 60).cast(pl.Datetime("us", "UTC"))
+        )
+    )
+    told = {row["row"]: row["text"] for row in explained(frame, al.latest("temp"), "11:00").to_dict()["unused"]}
+    assert told == {
+        0: "replaced by revision 2: row 1, which arrived at 2026-01-05 10:20:00Z",
+        2: "had not arrived: it arrived at the end of year 9999 or later",
+    }
+
+
+@pytest.mark.parametrize("as_log", [False, True])
+def test_the_first_instant_there_is_has_nothing_before_it(as_log):
+    frame = temps(("a", "10:00", "10:10", 1.0)).with_columns(log_sequence=pl.Series([0]))
+    view = weather(
+        FrameLog(frame, "weather", ["station"]) if as_log else frame,
+        al.window("temp", "count", "1h"),
+        al.lag("temp", "1d", "1h"),
+        al.sequence("temp", 2, step="1h"),
+    )
+    found = al.explain(view, "a", datetime(1, 1, 1, tzinfo=UTC))
+    assert [(one.status, one.unused_counts) for one in found.features] == [("missing", {"not_arrived": 1})] * 3
+    assert [one.event_from for one in found.features] == [datetime(1, 1, 1, tzinfo=UTC)] * 3
+    assert "events after the start of year 1 or earlier until the start of year 1 or earlier" in str(found)
+
+
 # --- naive ------------------------------------------------------------------------------------------------------------
 
 
