@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,9 +13,11 @@ import numpy as np
 from alignment.durations import DAY_US, UNITS_US, DurationLike, instant_from_us, instant_us, parse_duration
 from alignment.errors import DefinitionError
 from alignment.outages import Outage
+from alignment.stable_hash import check_seed
 
 DAYS_PER_MONTH: Final = 30
 _SECOND_US: Final = UNITS_US["s"]
+_LAST_US: Final = instant_us(datetime.max.replace(tzinfo=UTC), "the last instant")
 
 
 def draw_outages(
@@ -72,9 +74,17 @@ def draw_outages(
         >>> draw_outages(["meter", "mast"], may, july, per_month=4, seed=3)[: len(drawn)] == drawn
         True
     """
-    names = [providers] if isinstance(providers, str) else list(dict.fromkeys(providers))
+    names = _names(providers)
     first, last = instant_us(start, "start"), instant_us(end, "end")
-    shape = _Shape(seed, _lengths(lasting), lost, slow, slower, partial, _distinct(entities))
+    if last < first:
+        raise DefinitionError(f"end={end.isoformat()} is before start={start.isoformat()}", "swap them.")
+    lengths = _lengths(lasting)
+    if -(-last // DAY_US) * DAY_US + lengths[1] * _SECOND_US > _LAST_US:
+        raise DefinitionError(
+            f"lasting={lasting!r}: outages that begin before {end.isoformat()} could end after the year 9999",
+            'make them shorter, e.g. lasting=("1h", "7h").',
+        )
+    shape = _Shape(seed, lengths, lost, slow, slower, partial, _distinct(entities))
     rates = {name: _rate(per_month, name) for name in names}
     found = [
         outage
@@ -104,13 +114,11 @@ class _Shape:
         Raises:
             DefinitionError: If an argument is out of its range.
         """
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise DefinitionError(f"seed={self.seed!r} is not a seed", "it is an integer from 0 on, e.g. seed=7.")
-        shares = {"lost": self.lost, "slow": self.slow, "lost + slow": self.lost + self.slow, "partial": self.partial}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise DefinitionError(f"{name} is {share!r}, not a share of the outages", "it is between 0 and 1.")
-        if not 1 <= self.slower < 1e6:
+        check_seed(self.seed)
+        for name in ("lost", "slow", "partial"):
+            _check_share(name, getattr(self, name))
+        _check_share("lost + slow", self.lost + self.slow)
+        if not isinstance(self.slower, float | int) or not 1 <= self.slower < 1e6:
             raise DefinitionError(f"slower={self.slower!r} is not a factor of 1 or more", "e.g. slower=3.")
         if self.partial and len(self.entities) < 2:
             raise DefinitionError(
@@ -153,6 +161,28 @@ class _Shape:
         return np.random.default_rng([self.seed, int.from_bytes(digest[:16], "little")])
 
 
+def _names(providers: str | Sequence[str]) -> list[str]:
+    """Each provider once.
+
+    Raises:
+        DefinitionError: If something is no name.
+    """
+    given = (
+        [providers] if isinstance(providers, str) else list(providers) if isinstance(providers, Iterable) else [None]
+    )
+    if not all(isinstance(name, str) and name for name in given):
+        raise DefinitionError(
+            f"providers={providers!r} is neither a provider's name nor a list of names",
+            'e.g. providers=["mast", "meter"].',
+        )
+    return [name for name in dict.fromkeys(given) if name]
+
+
+def _check_share(name: str, share: float) -> None:
+    if not isinstance(share, float | int) or not 0 <= share <= 1:
+        raise DefinitionError(f"{name} is {share!r}, not a share of the outages", "it is between 0 and 1.")
+
+
 def _lengths(lasting: tuple[DurationLike, DurationLike] | DurationLike) -> tuple[int, int]:
     """In whole seconds, from one to another.
 
@@ -175,13 +205,21 @@ def _rate(per_month: float | Mapping[str, float], name: str) -> float:
     rate = per_month.get(name) if isinstance(per_month, Mapping) else per_month
     if rate is None:
         raise DefinitionError(f"per_month says nothing of {name!r}", f"e.g. per_month={{{name!r}: 4}}, or 4 for all.")
-    if not 0 <= rate < 1e6:
+    if isinstance(rate, bool) or not isinstance(rate, float | int) or not 0 <= rate < 1e6:
         raise DefinitionError(f"per_month={rate!r} is not a number of outages", "e.g. per_month=4.")
     return rate
 
 
 def _distinct(entities: Sequence[Any] | None) -> tuple[Any, ...]:
-    """The entities as an outage holds them, each once; the columns of one in alphabetic order."""
+    """The entities as an outage holds them, each once; the columns of one in alphabetic order.
+
+    Raises:
+        DefinitionError: If they are no list.
+    """
+    if entities is not None and (isinstance(entities, str | bytes) or not isinstance(entities, Iterable)):
+        raise DefinitionError(
+            f"entities={entities!r} is one value, not a list of them", f"write entities=[{entities!r}]."
+        )
     alike = [dict(sorted(one.items())) if isinstance(one, Mapping) else one for one in entities or ()]
     span = (datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 2, tzinfo=UTC))
     return tuple(dict.fromkeys(Outage("-", *span, entities=alike).entities or ()))

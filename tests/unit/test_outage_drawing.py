@@ -127,10 +127,24 @@ def test_one_length_is_that_of_all() -> None:
         ({"lasting": ("1h",)}, "lasting=('1h',) is not a least and a greatest length"),
         ({"per_month": -1}, "per_month=-1 is not a number of outages"),
         ({"per_month": {"mast": 1}}, "per_month says nothing of 'meter'"),
+        ({"per_month": "x"}, "per_month='x' is not a number of outages"),
+        ({"per_month": True}, "per_month=True is not a number of outages"),
+        ({"lost": "x"}, "lost is 'x', not a share of the outages"),
+        ({"slower": "x"}, "slower='x' is not a factor of 1 or more"),
+        ({"providers": None}, "providers=None is neither a provider's name nor a list of names"),
+        ({"providers": ["mast", 5]}, "providers=['mast', 5] is neither a provider's name nor a list of names"),
+        ({"providers": ""}, "providers='' is neither a provider's name nor a list of names"),
+        ({"entities": "ab"}, "entities='ab' is one value, not a list of them"),
+        ({"entities": 5}, "entities=5 is one value, not a list of them"),
+        ({"end": MAY - timedelta(1)}, "end=2026-04-30T00:00:00+00:00 is before start=2026-05-01T00:00:00+00:00"),
+        (
+            {"lasting": ("1h", "9999999d")},
+            "lasting=('1h', '9999999d'): outages that begin before 2027-05-01T00:00:00+00:00 could end after the year 9999",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_named(wrong: dict[str, Any], problem: str) -> None:
     with pytest.raises(al.DefinitionError) as caught:
-        al.draw_outages("meter", MAY, YEAR_LATER, **SHAPE | wrong)
+        al.draw_outages(**{"providers": "meter", "start": MAY, "end": YEAR_LATER} | SHAPE | wrong)
     assert caught.value.problem == problem
     assert caught.value.hint
