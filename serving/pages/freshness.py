@@ -92,7 +92,7 @@ def freshness(signs: Signs, now: datetime, *, down_after: timedelta | None = Non
     Args:
         signs: What its log tells.
         now: The instant to judge at; what was stamped later does not count.
-        down_after: For how long it may be silent; None is ten times its usual gap, and three times its rare ones.
+        down_after: For how long it may be silent; None is the longer of ten usual gaps and three rare ones.
 
     Returns:
         Its state and what it is judged by.

@@ -243,6 +243,67 @@ def test_arrow_keys_move_t_and_enter_explains_a_cell(page: Page) -> None:
     expect(page.locator("h1")).to_contain_text("station a")
 
 
+def test_back_goes_through_where_t_was_and_one_move_of_the_slider_is_one_step(page: Page) -> None:
+    page.goto(KNOWN)
+    now, was = page.locator("#now"), page.locator("#was")
+    page.locator("#later").click()
+    expect(now).to_have_text("2026-01-05 10:05:00")
+    page.locator("#arrival_after").click()
+    expect(now).to_have_text("2026-01-05 10:30:00")
+    expect(was).to_have_text("2026-01-05 10:05:00 UTC")
+    page.locator("#slider").focus()
+    for _ in range(12):  # fast: some of these instants are never asked for
+        page.keyboard.press("ArrowRight")
+    expect(now).to_have_text("2026-01-05 11:30:00")
+    expect(was).to_have_text("2026-01-05 10:30:00 UTC")
+    for instant in ("10:30", "10:05", "10:00"):
+        page.go_back()
+        expect(now).to_have_text(f"2026-01-05 {instant}:00")
+    page.go_forward()
+    expect(now).to_have_text("2026-01-05 10:05:00")
+    expect(was).to_have_text("2026-01-05 10:00:00 UTC")
+
+
+def test_a_mark_that_arrived_outside_the_picture_is_not_drawn_at_its_edge(page: Page) -> None:
+    page.goto("/known/weather?entity=a&t=2026-01-05T07:30:00Z&from=2026-01-05T06:00:00Z&span=2h")
+    assert drawn(page) == {"current": 2}  # three more arrived after 8:00
+    page.get_by_role("link", name="Show them too").click()
+    page.wait_for_url("**late=1*")
+    assert drawn(page) == {"not yet arrived": 3, "current": 2}
+    edges = page.evaluate(
+        """() => { const chart = document.querySelector('[data-chart="known"]');
+                   const room = chart._fullLayout._size;
+                   const bottom = chart.getBoundingClientRect().top + room.t + room.h;
+                   return [...chart.querySelectorAll('.points path')].map((mark) => bottom - mark.getBoundingClientRect().bottom); }"""
+    )
+    assert min(edges) >= 0  # none is cut
+    page.get_by_role("link", name="arrivals in the window alone").click()
+    expect(page.get_by_text("3 revisions of these events arrived outside this window")).to_be_visible()
+
+
+def test_outages_lie_in_the_time_that_the_charts_above_show(page: Page) -> None:
+    page.goto(PAGES["provider"])
+    for kind in ("outages", "delays", "histogram"):
+        page.wait_for_selector(f'[data-chart="{kind}"] .main-svg')
+    axis = (
+        "kind => [...document.querySelectorAll('.chart')].find((e) => e.dataset.chart === kind)._fullLayout.xaxis.range"
+    )
+    first, last = page.evaluate(axis, "outages")
+    # Events from 6:00 to 11:00; one outage from 9:40 to 10:00, one from 12:50 to this day, ten months later at least.
+    assert first[:19].replace("T", " ") == "2026-01-05 05:43:36"
+    assert last[:19].replace("T", " ") == "2026-01-05 13:06:24"
+    assert page.evaluate(axis, "histogram")[0] == 0
+
+
+def test_numbers_of_the_features_stay_in_one_line(page: Page) -> None:
+    page.goto(f"{KNOWN}&was=2026-01-05T07:00:00Z")
+    row = page.locator('tr[data-feature="weather__temp"] [data-part="was"]')
+    row.evaluate("cell => { cell.textContent = '-0.300474123'; }")
+    one = row.evaluate("cell => cell.getClientRects()[0].height")
+    row.evaluate("cell => { cell.textContent = '8'; }")
+    assert row.evaluate("cell => cell.getClientRects()[0].height") == one
+
+
 # ------------------------------------------------------------------------------------------------------------------ looks
 
 
@@ -265,6 +326,15 @@ def test_a_page_can_be_read_light_and_dark_wide_and_narrow(page: Page, name: str
     assert page.evaluate(unnamed) == 0
     if folder := os.environ.get("ASKNOWN_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def test_nothing_of_the_overview_s_tables_is_cut_off_where_it_is_narrow(page: Page) -> None:
+    page.set_viewport_size({"width": 500, "height": 900})
+    page.goto("/")
+    hidden = "tables => tables.map((e) => [e.scrollWidth - e.clientWidth, e.scrollHeight - e.clientHeight])"
+    assert page.locator(".scroll").evaluate_all(hidden) == [[0, 0], [0, 0]]
+    before = "cell => getComputedStyle(cell, '::before').content"
+    assert page.locator("tbody td").first.evaluate(before) == '"state: "'
 
 
 # --------------------------------------------------------------------------------------------------- hostile, no scripts

@@ -98,6 +98,43 @@ def test_without_a_limit_ten_usual_gaps_are_too_long(folder: Path) -> None:
     # Signs of life at 6:30, 7:30, 8:30, 10:00, 10:30, 11:10, 11:30, 11:40: gaps of 60, 60, 90, 30, 40, 20 and 10 minutes.
     found = freshness(signs_of(ingestion.open_log(folder / "logs", "weather")), NOW)
     assert (found.usual_gap, found.down_after) == (timedelta(minutes=40), timedelta(minutes=400))
+    assert (found.down_by, found.rare_gap) == ("usual", timedelta(seconds=5292))  # 60 + 0.94 * 30 minutes
+
+
+@pytest.mark.parametrize(
+    ("gaps", "down_after", "down_by"),
+    [
+        ([60] * 9 + [1200], 3292, "rare"),  # one in a hundred exceeds 60 + 0.91 * 1140 s; thrice that is 3,292.2 s
+        ([60] * 9 + [120], 600, "usual"),
+        ([0.01] * 10, 1, "least"),
+    ],
+)
+def test_the_page_says_what_the_limit_is_made_of(
+    tmp_path: Path, gaps: list[float], down_after: int, down_by: str
+) -> None:
+    log = ingestion.create_log(tmp_path, "p", entities=[])
+    arrivals = [at(6) + timedelta(seconds=sum(gaps[:n])) for n in range(len(gaps) + 1)]
+    for arrival in arrivals:
+        log.append(pl.DataFrame({"event_time": [arrival], "arrival_time": [arrival], "x": [1.0]}))
+    found = freshness(signs_of(log), NOW)
+    whole = 60 if down_after >= 600 else 1
+    assert (found.down_after, found.down_by) == (timedelta(seconds=-(-down_after // whole) * whole), down_by)
+    assert freshness(signs_of(log), NOW, down_after=timedelta(hours=1)).down_by == "asked"
+    said = {
+        "usual": "this is ten times 1m, its usual gap",
+        "rare": "this is three times 18m 17s, which one gap in a hundred exceeds, and more than ten times 1m, its usual one",
+        "least": "this is the least there is",
+    }
+    page = ask(pages(tmp_path), "/providers/p")
+    assert [word for word, text in said.items() if text in page] == [down_by]
+    assert "nobody said" not in ask(pages(tmp_path), "/providers/p?down_after=1h")
+
+
+def test_a_provider_s_tiles_say_what_they_count(site: Pages) -> None:
+    page = ask(site, "/providers/weather")
+    assert "<dd>0.29<small>" in page  # 2 rows more than 7 keys
+    assert "<dd>0<small>down after 6h 40m of silence</small>" in page
+    assert "Measurements by station; log position 9." in page
 
 
 # ----------------------------------------------------------------------------------------------------------- providers
@@ -233,10 +270,16 @@ def test_the_picture_says_how_many_revisions_lie_outside_and_shows_them_if_asked
     found = told(site, address)["picture"]
     assert (found["top"], found["bottom"]) == (iso(at(6)), iso(at(8)))
     assert found["outside"] == 3  # of 6:00 to 8:00: at 8:30, 10:00 and 10:30
+    page = ask(site, address.replace(".json", ""))
+    assert "3 revisions of these events arrived outside this window." in page
     found = told(site, f"{address}&late=1")["picture"]
-    assert (found["top"], found["bottom"]) == (iso(at(6)), iso(at(10, 30)))
+    assert (found["top"], found["bottom"], found["outside"]) == (iso(at(6)), iso(at(10, 30)), 0)
+    page = ask(site, f"{address.replace('.json', '')}&late=1")
+    assert "outside this window" not in page
+    assert "arrivals in the window alone" in page
     wind = f"/known/wind.json?entity=s&t={iso(at(9))}&from={iso(at(8))}"
-    assert told(site, f"{wind}&span=4h")["picture"]["top"] == iso(at(4))  # a window earlier; one run came at 1:00
+    found = told(site, f"{wind}&span=4h")["picture"]
+    assert (found["top"], found["outside"]) == (iso(at(4)), 2)  # a window earlier; one run came at 1:00
     assert told(site, f"{wind}&span=12h")["picture"]["top"] == iso(at(1))
 
 
@@ -300,6 +343,14 @@ def test_a_cell_is_explained_as_explain_does(site: Pages, folder: Path) -> None:
     assert found == next(one for one in expected["features"] if one["feature"] == "weather__temp_lag_2h")
     page = ask(site, f"/known/weather?entity=a&t={iso(at(10, 45))}&feature=weather__temp_lag_2h")
     assert "Why weather__temp_lag_2h is 7.5" in page
+    counts = re.search(
+        r"^  not used: (.*)$",
+        al.explain(view, "a", at(10, 45), features="weather__temp_lag_2h").to_text(),
+        re.MULTILINE,
+    )
+    assert counts is not None
+    assert f"Not used: {counts[1]}</h3>" in page  # in the words of the text form
+    assert '<td class="instant">3h 45m</td><td>weather</td>' in page  # of 7:00
     assert "had not arrived" in page or "outside" in page
 
 
@@ -462,6 +513,34 @@ def test_a_refusal_names_the_value_and_the_fix(
     page = ask(site, address, status)
     assert hint.replace("'", "&#39;") in page
     assert 'role="alert"' in page
+
+
+@pytest.mark.parametrize(
+    ("address", "link"),
+    [
+        ("/providers/wether?down_after=70m", "/providers/weather?down_after=70m"),
+        ("/known/winds?entity=s", "/known/wind?entity=s"),
+        ("/known/wind?entity=t", "/known/wind"),
+        ("/known/wind?entity=s&feature=wind__sped_forecast_3h", "/known/wind?entity=s&feature=wind__speed_forecast_3h"),
+        ("/known/weather?entity=a&t=%3Cb%3E&feature=weather__tmp", None),
+        ("/providers/x", None),
+    ],
+)
+def test_a_refusal_links_the_page_that_its_hint_names(folder: Path, address: str, link: str | None) -> None:
+    for base in ("", "/ui"):
+        site = pages(folder / "views.py", base=base)
+        path, _, query = address.partition("?")
+        page = site.answer(path, query).body.decode()
+        links = re.findall(r'<p><a href="([^"]*)">(?!Back)', page)
+        assert links == ([] if link is None else [f"{base}{link}".replace("&", "&amp;")])
+        for other in links:
+            assert ask(site, other.removeprefix(base).replace("&amp;", "&"))
+
+
+def test_where_a_view_is_called_as_its_provider_the_trail_names_it_once(folder: Path) -> None:
+    page = ask(pages(folder / "logs"), "/known/weather?entity=a")
+    trail = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.findall(r"<nav.*?</nav>", page, re.DOTALL)[0])).strip()
+    assert trail == "asknown Overview / weather / what was known when / station a"
 
 
 def test_a_plus_in_a_zone_need_not_be_encoded(site: Pages) -> None:
