@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,7 +62,7 @@ def explain(
 
     Raises:
         ViewError: If there is no view, or a position fits none.
-        FeatureError: If `features` names one that there is not.
+        FeatureError: If `features` names one that there is not, or none.
         DefinitionError: If `entity` has not as many values as columns, or an instant is none.
         NaiveTimeError: If `t`, `as_of` or an instant in `entity` has no zone.
         MissingColumnError: If `entity` lacks a column.
@@ -117,18 +117,22 @@ def _asked_features(
     """The features that are asked about, by view, in declared order.
 
     Raises:
-        FeatureError: If a name is no feature's.
+        FeatureError: If a name is no feature's, or there is none.
     """
     if names is None:
         return {view: list(view.features) for view in views}
-    names = [names] if isinstance(names, str) else list(names)
+    columns = [column for view in views for column in view.column_names]
+    asked: Any = (names,) if isinstance(names, str) else names
+    if not isinstance(asked, Iterable) or not (asked := list(asked)):
+        raise FeatureError(
+            f"features={names!r} names no feature", f"leave it out for all, or choose from {', '.join(columns)}."
+        )
     known = {name for view in views for feature in view.features for name in (feature.name, view.column_name(feature))}
-    for name in names:
-        if name not in known:
-            columns = [column for view in views for column in view.column_names]
+    for name in asked:
+        if not isinstance(name, str) or name not in known:
             raise FeatureError(f"there is no feature {name!r}", f"choose from {', '.join(columns)}.")
     chosen = {
-        view: [one for one in view.features if one.name in names or view.column_name(one) in names] for view in views
+        view: [one for one in view.features if one.name in asked or view.column_name(one) in asked] for view in views
     }
     return {view: wanted for view, wanted in chosen.items() if wanted}
 

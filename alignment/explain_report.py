@@ -259,12 +259,12 @@ class Explanation:
         """The explanation of one output column.
 
         Raises:
-            KeyError: If there is none of that name.
+            KeyError: If there is none of that name; it says which there are.
         """
         for one in self.features:
             if feature == one.feature:
                 return one
-        raise KeyError(feature)
+        raise KeyError(f"{feature!r}: the features are {', '.join(one.feature for one in self.features)}")
 
     def to_dict(self, *, used: int | None = USED_ROWS, unused: int | None = UNUSED_ROWS) -> dict[str, Any]:
         """The explanation as plain data for JSON.

@@ -142,10 +142,15 @@ def entity_of(views: Sequence[FeatureView], entity: Any) -> dict[str, Any]:
         return dict(entity)
     names = list(dict.fromkeys(name for view in views for name in view.spine_entities))
     values = [] if entity is None and not names else list(entity) if isinstance(entity, tuple | list) else [entity]
+    if not names and values:
+        raise DefinitionError(
+            f"entity={entity!r} names one, and the views have no entity columns: they are one series",
+            "pass entity=None.",
+        )
     if len(values) != len(names):
         written = ", ".join(f'"{name}": ...' for name in names)
         raise DefinitionError(
-            f"entity={entity!r} has {len(values)} values, and the entity columns are {names}",
+            f"entity={entity!r} has {len(values)} value{'' if len(values) == 1 else 's'}, and the entity columns are {names}",
             f"name them: entity={{{written}}}.",
         )
     return dict(zip(names, values, strict=True))

@@ -266,6 +266,12 @@ def test_one_series_needs_no_entity():
         assert al.explain(weather(frame, al.latest("temp"), entities=[]), entity, at("10:00")).features[0].value == 1.0
 
 
+def test_one_series_has_no_entity_to_name():
+    frame = temps(("a", "09:00", "09:10", 1.0)).drop("station")
+    with pytest.raises(DefinitionError, match="entity='a' names one, and the views have no entity columns"):
+        al.explain(weather(frame, al.latest("temp"), entities=[]), "a", at("10:00"))
+
+
 def test_several_views_and_some_features():
     frame = temps(("a", "09:00", "09:10", 1.0))
     one = weather(frame, al.latest("temp"), al.event_age())
@@ -277,7 +283,7 @@ def test_several_views_and_some_features():
     ]
     some = al.explain([one, other], "a", at("10:00"), features=["tides__temp", "event_age"])
     assert [found.feature for found in some.features] == ["weather__event_age", "tides__temp"]
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="'weather__temp': the features are weather__event_age, tides__temp"):
         some["weather__temp"]
 
 
@@ -290,7 +296,15 @@ def test_several_views_and_some_features():
         ({"t": datetime(2026, 1, 5)}, NaiveTimeError, "t="),  # noqa: DTZ001 - what is refused
         ({"as_of": datetime(2026, 1, 5)}, NaiveTimeError, "as_of="),  # noqa: DTZ001
         ({"t": "10:00"}, DefinitionError, "is not an instant"),
+        ({"entity": ()}, DefinitionError, "0 values, and the entity columns are"),
         ({"features": "humidity"}, FeatureError, "choose from weather__temp"),
+        ({"features": ["temp", ["temp"]]}, FeatureError, "there is no feature"),
+        (
+            {"features": 5},
+            FeatureError,
+            "features=5 names no feature\n\nhint: leave it out for all, or choose from weather__temp",
+        ),
+        ({"features": []}, FeatureError, "names no feature"),
         ({"position": 3}, ViewError, "no position"),
         ({"position": {"tides": 3}}, ViewError, "no view"),
     ],
