@@ -212,7 +212,7 @@ def leak_report(
     features = dataset.feature_columns
     for name in known_columns:
         if name not in dataset.frame.columns:
-            raise MissingColumnError(name, "the spine", dataset.manifest["spine"]["columns"], argument="known_columns")
+            raise MissingColumnError(name, "the spine", dataset.manifest["spine"]["columns"])
     naive = _naive_features(dataset, moment, engine, prediction_time, threads)
     frame = pl.DataFrame([_compare(naive[name], dataset.frame[name]) for name in features], schema=_FRAME)
     report = LeakReport(

@@ -149,7 +149,7 @@ def summarize_replay(
         provisional += int(frame["provisional"].sum()) if "provisional" in frame.columns else 0
         features = [name.removesuffix(_STATUS) for name in frame.columns if name.endswith(_STATUS)]
         if not features:
-            raise MissingColumnError("<feature>__status", "the replay", frame.columns, argument="status")
+            raise MissingColumnError("<feature>__status", "the replay", frame.columns)
         for name in features:
             code = frame[f"{name}{_STATUS}"].to_physical().to_numpy()
             statuses[name] = statuses.get(name, 0) + np.bincount(code, minlength=len(STATUS.categories))

@@ -293,7 +293,7 @@ def check_known(columns: Sequence[str], dataset: Dataset) -> None:
     there = dataset.manifest["spine"]["columns"]
     for name in columns:
         if name not in there:
-            raise MissingColumnError(name, "the spine", there, argument="known_columns")
+            raise MissingColumnError(name, "the spine", there)
 
 
 def notes_of(exam: Exam, days: DrawnDays) -> tuple[str, ...]:
