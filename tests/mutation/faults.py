@@ -1178,8 +1178,8 @@ FAULTS = [
     Fault(
         "naive ignores as_of in explanations",
         "R1",
-        "read_at = as_of or (None if latest is None else instant_from_us(latest))",
-        "read_at = None if latest is None else instant_from_us(latest)",
+        'told_us: int | None = latest if as_of is None else instant_us(as_of, "as_of")',
+        "told_us: int | None = latest",
         tests="explanations",
     ),
     Fault(
