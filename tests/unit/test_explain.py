@@ -12,6 +12,7 @@ from fakes import FrameLog
 from makers import at, table, temps, weather
 
 import alignment as al
+from alignment.durations import instant_from_us
 from alignment.errors import (
     DefinitionError,
     FeatureError,
@@ -410,6 +411,14 @@ def test_the_first_instant_there_is_has_nothing_before_it(as_log):
     assert [(one.status, one.unused_counts) for one in found.features] == [("missing", {"not_arrived": 1})] * 3
     assert [one.event_from for one in found.features] == [datetime(1, 1, 1, tzinfo=UTC)] * 3
     assert "events after the start of year 1 or earlier until the start of year 1 or earlier" in str(found)
+
+
+def test_an_instant_that_cannot_be_written_is_refused_with_its_number():
+    assert instant_from_us(253_402_300_799_999_999) == datetime.max.replace(tzinfo=UTC)
+    with pytest.raises(
+        DefinitionError, match="the instant 253402300800000000 microseconds after 1970-01-01 is outside"
+    ):
+        instant_from_us(253_402_300_800_000_000)
 
 
 # --- naive ------------------------------------------------------------------------------------------------------------
