@@ -281,7 +281,13 @@ def sweep(
                     upper = moment + highs[k]
                 end = n_slots
                 if n_slots > 0 and events[n_slots - 1] > upper:
-                    end = count_up_to(events, n_slots, upper, hints[2 * k])
+                    # Questions come in order of time: a bound is mostly where it was, or one event on. The calls below cost more
+                    # than that, since every array that is handed over is counted.
+                    end = hints[2 * k]
+                    if events[end] <= upper and events[end + 1] > upper:
+                        end += 1
+                    elif events[end] <= upper or (end > 0 and events[end - 1] > upper):
+                        end = count_up_to(events, n_slots, upper, end)
                     hints[2 * k] = end
                 if low_rows[k] >= 0:
                     lower = bounds[low_rows[k], q]
@@ -290,7 +296,11 @@ def sweep(
                 else:
                     lower = moment + lows[k]
                 if kind == PICK:
-                    picks[target, q] = _pick(events, current, state, lowest, top, highest, lower, end, parameter[k])
+                    p = min(end - 1, highest)
+                    if p >= lowest and events[p] >= lower and state[p] == PRESENT:
+                        picks[target, q] = current[p]
+                    else:
+                        picks[target, q] = _pick(events, current, state, lowest, top, highest, lower, end, parameter[k])
                 elif kind == LAST_N:
                     length = parameter[k]
                     filled = 0
@@ -305,7 +315,15 @@ def sweep(
                 else:
                     begin = 0
                     if lower != NO_BOUND:
-                        begin = count_up_to(events, n_slots, lower - 1, hints[2 * k + 1])
+                        begin = hints[2 * k + 1]
+                        if (
+                            begin < end
+                            and events[begin] < lower
+                            and (begin + 1 == n_slots or events[begin + 1] >= lower)
+                        ):
+                            begin += 1
+                        elif begin >= n_slots or events[begin] < lower or (begin > 0 and events[begin - 1] >= lower):
+                            begin = count_up_to(events, n_slots, lower - 1, begin)
                         hints[2 * k + 1] = begin
                     a, b = max(begin, lowest), min(end, highest + 1)
                     low_k, high_k = aggregate_start[k], aggregate_start[k + 1]

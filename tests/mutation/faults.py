@@ -241,6 +241,24 @@ FAULTS = [
     Fault("a NaN is passed over by last", "R8", "= NAN if nan else current[p]", "= current[p]"),
     Fault("an integer sum wraps around", "R8", "overflow[0] = to + 1", "pass"),
     Fault("first and last change places", "R8", "up = aggregate == FIRST\n", "up = aggregate == LAST\n"),
+    Fault(
+        "a window's end moves on by one event at most",
+        "R8",
+        "if events[end] <= upper and events[end + 1] > upper:",
+        "if events[end] <= upper:",
+    ),
+    Fault(
+        "a window's begin moves on by one event at most",
+        "R8",
+        "                            and (begin + 1 == n_slots or events[begin + 1] >= lower)\n",
+        "",
+    ),
+    Fault(
+        "a null is picked in haste",
+        "R6",
+        "if p >= lowest and events[p] >= lower and state[p] == PRESENT:",
+        "if p >= lowest and events[p] >= lower:",
+    ),
     # --- lags, leads, sequences -----------------------------------------------------------------------------------
     Fault(
         "a lag's tolerance is ignored",
