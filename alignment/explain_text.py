@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from html import escape
 from typing import Any
 
-from alignment.explain_words import declared_text, instant_text, span_text, starts_after
+from alignment.explain_words import counts_text, declared_text, instant_text, span_text, starts_after
 from alignment.moves_text import all_moves_text
 from alignment.report_form import BLUE, H2, LEFT, ORANGE, RIGHT, aligned, heading, page, piece, remark, table, td, th
 
@@ -28,21 +28,6 @@ _TITLES = {
     "revision": "revision",
     "age": "age",
     "value": "value",
-}
-_COUNTED = {
-    "expired": "expired",
-    "not_arrived": "not yet arrived",
-    "after_as_of": "arrived after as_of",
-    "beyond_position": "beyond the position",
-    "short_notice": "with short notice",
-    "superseded": "superseded",
-    "retracted": "retracted",
-    "retraction": "retracting",
-    "older_issue": "of older runs",
-    "outside_window": "outside of the window",
-    "null_skipped": "null",
-    "older_event": "older",
-    "quarantined": "quarantined",
 }
 _NUMBERS = ("row", "revision", "age", "value")
 _TIMES = ("event_time", "issue_time", "published_time", "received_time", "given_arrival_time", "arrival_time")
@@ -65,7 +50,7 @@ def _feature_text(one: Mapping[str, Any]) -> list[str]:
     shown = one["used"]
     lines.append(f"  used: {_count(one['used_count'])}{_only(shown, one['used_count'])}")
     lines += _rows_text(one, shown)
-    lines.append(f"  not used: {_counts(one['unused_counts'])}")
+    lines.append(f"  not used: {counts_text(one['unused_counts'])}")
     for row in one["unused"]:
         lines.append(f"    {_name(row)}: {row['text']}")
     lines.append(f"  {_naive(one)}")
@@ -119,7 +104,7 @@ def _feature_html(one: Mapping[str, Any], most: int | None) -> str:
     ]
     size = f"Used: {_count(one['used_count'])}{_only(used, one['used_count'])}"
     parts.append(_used_html(one, size, used) if used else f'<p style="margin:.5em 0">{escape(size)}</p>')
-    counts = f"Not used: {_counts(one['unused_counts'])}"
+    counts = f"Not used: {counts_text(one['unused_counts'])}"
     parts.append(_unused_html(one, counts) if one["unused"] else f'<p style="margin:.5em 0">{escape(counts)}</p>')
     edge = f"border-left:.25em solid {ORANGE if one['naive']['differs'] else 'rgba(128,128,128,.35)'};padding-left:.6em"
     parts.append(f'<p style="max-width:46rem;margin:.75em 0 0;{edge}">{escape(_naive(one))}</p>')
@@ -217,10 +202,6 @@ def _count(rows: int) -> str:
 
 def _only(shown: Sequence[Any], count: int) -> str:
     return f", the last {len(shown)} of them" if len(shown) < count else ""
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {_COUNTED[reason]}" for reason, count in counts.items()) or "nothing"
 
 
 def _name(row: Mapping[str, Any]) -> str:

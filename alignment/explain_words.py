@@ -16,6 +16,22 @@ _LIMITS = {"max_event_age": "event_time", "max_arrival_age": "arrival_time", "ma
 _FIRST = {"latest": ("column",), "lag": ("column", "by"), "window": ("column", "aggregate", "length")}
 _FIRST |= {"forecast": ("column", "lead"), "sequence": ("column", "length"), "age": ()}
 
+_COUNTED = {
+    "expired": "expired",
+    "not_arrived": "not yet arrived",
+    "after_as_of": "arrived after as_of",
+    "beyond_position": "beyond the position",
+    "short_notice": "with short notice",
+    "superseded": "superseded",
+    "retracted": "retracted",
+    "retraction": "retracting",
+    "older_issue": "of older runs",
+    "outside_window": "outside of the window",
+    "null_skipped": "null",
+    "older_event": "older",
+    "quarantined": "quarantined",
+}
+
 
 def span_text(span: timedelta) -> str:
     """A length of time as people say it, at most two units.
@@ -174,3 +190,13 @@ def _expired(feature: FeatureExplanation, row: Mapping[str, Any]) -> str:
         if limit in feature.declared and row[column] is not None
     ]
     return f"it was picked and is too old: {'; '.join(broken)}"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """How many rows were not used for each reason, in words.
+
+    Example:
+        >>> counts_text({"not_arrived": 2, "older_event": 330}), counts_text({})
+        ('2 not yet arrived, 330 older', 'nothing')
+    """
+    return ", ".join(f"{count:,} {_COUNTED[reason]}" for reason, count in counts.items()) or "nothing"

@@ -9,8 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from alignment.explain_text import _counts as counts_text
-from alignment.explain_words import declared_text, span_text
+from alignment.explain_words import counts_text, declared_text, span_text
 from serving.pages.assets import version_of_plotly
 from serving.pages.marks import is_current
 from serving.pages.plain import age_text, hundredths_text, instant_text, iso, to_json, value_text

@@ -306,9 +306,7 @@ def test_columns_of_the_spine_that_are_known_may_help():
     assert report.skill["r2"][1] < 0.9  # the naive model leans on the signal as well, which is not
     with pytest.raises(MissingColumnError) as caught:
         al.leak_report(known, view, label=label, known_columns=["hints"])
-    assert str(caught.value) == (
-        "the spine has no column 'hints'\n\nhint: did you mean 'hint'?"
-    )
+    assert str(caught.value) == ("the spine has no column 'hints'\n\nhint: did you mean 'hint'?")
 
 
 def test_without_a_label_there_is_no_score():
