@@ -110,8 +110,17 @@ def test_sql_answers_over_moved_rows_as_the_oracle_does(drawn):
     assert joined.select(names).equals(kernel.select(names))
 
 
-@given(asked, st.sampled_from(["10m", "30m", "1h"]), st.integers(1, 40), st.booleans())
-def test_replay_join_and_online_state_agree_bit_for_bit(drawn, every, batch_rows, as_log):
+FITTED = al.EmpiricalDelay(
+    provider="weather",
+    travels="event",
+    origins_ms=tuple(range(0, 86_400_000, 1_800_000)),
+    delays_ms=tuple(60_000 * (7 * place % 50) for place in range(48)),
+    stretch_ms=(0, 2 * 86_400_000),
+)
+
+
+@given(asked, st.sampled_from(["10m", "30m", "1h"]), st.integers(1, 40), st.booleans(), st.integers(0, 3))
+def test_replay_join_and_online_state_agree_bit_for_bit(drawn, every, batch_rows, as_log, seed):
     question, (outages, rule) = drawn
     source, log = logged(question.sources[0])
     view = view_of(source, log) if as_log else view_of(source)
@@ -119,13 +128,14 @@ def test_replay_join_and_online_state_agree_bit_for_bit(drawn, every, batch_rows
     start, end = instants[0], min(instants[-1], instants[0] + timedelta(hours=4)) + MICROSECOND
     entities = question.spine.select(view.spine_entities).unique(maintain_order=True)
     arguments: dict[str, Any] = {"as_of": question.as_of, "outages": outages}
-    arguments["delays"] = None if rule is None else {view.name: RULES[rule][0]}
+    fitted = {view.name: replace(FITTED, seed=seed)} if seed else None
+    arguments["delays"] = fitted if rule is None else {view.name: RULES[rule][0]}
     replayed = list(al.replay_batches([view], entities, start, end, every, batch_rows=batch_rows, **arguments))
     whole = pl.concat(replayed)
     assert whole.equals(al.replay([view], entities, start, end, every, **arguments))
 
     spine = al.make_spine(entities, start, end, every)
-    other = transformed(view, outages, rule)
+    other = al.transform_arrivals(view, outages=outages, delays=arguments["delays"])[0]
     joined = al.point_in_time_join(spine, [other], as_of=question.as_of, status=True)
     assert repr(whole.select(joined.columns).rows()) == repr(joined.rows())
 
