@@ -286,7 +286,8 @@ class TransformedSource:
 
     def heartbeats(self, *, position: int | None = None, as_of: datetime | None = None) -> pl.DataFrame:
         """When the provider would have shown that it lives: `arrival_time`, `log_sequence`; in order (R20)."""
-        moved = self.arrivals(self.position() if position is None else position)
+        position = self.position() if position is None else position
+        moved = self.arrivals(position)
         told: Any = getattr(self.inner, "heartbeats", None)
         if told is None:
             beats = moved.select("arrival_time", "log_sequence")

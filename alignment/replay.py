@@ -269,11 +269,10 @@ class _Asking:
             codes = ready.asking[number] if view.observations.entities else np.zeros(len(number), np.int32)
             answers = ready.answer(spine.t, codes, as_of_us=self.as_of_us, status=self._with_status)
             answered |= zip(view.column_names, answers, strict=True)
-        own = {name for view in self.views for name in view.column_names}
-        told = {name: answer for name, answer in answered.items() if name in own}
-        frame = columns_of(spine, told, self.question, until_us=self.until_us, status=self.status, sources=self.sources)
-        ages = [answer.values.alias(name) for name, answer in answered.items() if name not in frame.columns]
-        ages = [age for age in ages if self.ages and age.dtype == pl.Duration] if self.ages else []
+        ages = [answered.pop(name).values.alias(name) for name in self.more]
+        frame = columns_of(
+            spine, answered, self.question, until_us=self.until_us, status=self.status, sources=self.sources
+        )
         return frame.hstack([*ages, *self._variant(spine.t)])
 
     def _variant(self, t: Instants) -> list[pl.Series]:

@@ -381,6 +381,16 @@ def test_an_outage_makes_a_service_choose_another_variant():
     assert rows["mast__temp"].to_list() == [8.0, 8.0, 11.0]
 
 
+def test_an_age_that_only_stands_in_for_another_is_no_column_of_its_own():
+    first = al.FeatureView("first", ["station"], HOURLY, [al.event_age(name="age")])
+    other = al.FeatureView("other", ["station"], HOURLY, [al.event_age(name="age")])
+    service = al.FeatureService("ages", ["first__age"], fallbacks={"first__age": ["other__age"]})
+    replayed = al.replay([first, other], {"station": ["a"]}, at(9), at(10), "30m", service=service)
+    assert replayed.columns[2:5] == ["first__age", "first__age__status", "provisional"]
+    ages = [f"{view}__{age}" for view in ("first", "other") for age in ("event_age", "arrival_age")]
+    assert replayed.columns[5:] == ages
+
+
 # --- training sets ----------------------------------------------------------------------------------------------------
 
 
