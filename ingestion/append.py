@@ -292,7 +292,9 @@ def _instant(table: LogTable, batch: Batch, head: Head, attempt: Attempt, now: i
         return None
     received = batch.rows["received_time"].dt.epoch("us").max()
     margin = duration_us(table.definition.publish_margin, "publish_margin")
-    return max(now + margin, head.last_stamp_us + 1, received if isinstance(received, int) else now)
+    # A clock that was set back after rows were received is behind what it has shown: readers may have seen that too.
+    shown = max(now, received) if isinstance(received, int) else now
+    return max(shown + margin, head.last_stamp_us + 1)
 
 
 def _refuse_future(rows: pl.DataFrame, limit_us: int, table: LogTable) -> None:

@@ -66,6 +66,15 @@ def test_a_stamp_is_never_before_the_last_one_even_if_the_clock_goes_back(log: O
     assert seen(log, "arrival_time") == [(NOON + SECOND,), (NOON + SECOND + MICRO,)]
 
 
+def test_a_stamp_keeps_its_margin_from_what_the_clock_showed_before_it_was_set_back(
+    log: ObservationLog, clock: Clock
+) -> None:
+    clock.now = NOON - timedelta(hours=1)
+    log.append(batch(("a", NOON - 2 * MINUTE, 1.0)), received_time=NOON)
+    # a reader may have asked at 12:00 too, before the clock was set back: the row must not count for it
+    assert seen(log, "arrival_time") == [(NOON + SECOND,)]
+
+
 def test_an_empty_log_has_position_minus_one(log: ObservationLog) -> None:
     assert log.position() == -1
     assert log.observed_through() is None
