@@ -1,0 +1,155 @@
+"""A join in parts against the join in one piece: buckets of entities, stretches of time with what is carried over, labels."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import polars as pl
+from fakes import FrameLog
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle_frames import Source, view_of
+from polars.testing import assert_frame_equal
+from strategies import Question, questions
+
+import alignment as al
+from alignment.durations import instant_us
+from alignment.join import columns_of, known_until
+from alignment.parts import Pass, answers_in, bucket_of, carried, plan_passes
+from alignment.spine import check_spine
+
+ROW = "@row"
+
+
+def as_log(source: Source) -> al.FeatureView:
+    frame = source.frame.sort("log_sequence")
+    return view_of(
+        source,
+        FrameLog(frame, source.name, list(source.entities), source.kind, list(source.key) if source.key else None),
+    )
+
+
+def views_of(question: Question, *, logs: bool) -> list[al.FeatureView]:
+    return [
+        as_log(source) if logs and "log_sequence" in source.frame.columns else view_of(source)
+        for source in question.sources
+    ]
+
+
+def cuts_of(spine: pl.DataFrame, parts: int) -> list[int]:
+    """Ends of stretches: instants of the spine, the last one its last."""
+    instants = sorted({instant_us(t, "t") for t in spine["prediction_time"]})
+    step = max(1, len(instants) // parts)
+    return [*instants[step - 1 : -1 : step], instants[-1]]
+
+
+def removals_after(rows: pl.DataFrame, after_us: int) -> int:
+    late = pl.col("arrival_time").dt.epoch("us") > after_us
+    return rows.filter(late & pl.col("is_retraction").fill_null(value=False)).height
+
+
+def answer_in_stretches(
+    one: Pass, spine: pl.DataFrame, frames: list[pl.DataFrame], as_of_us: int | None, stretches: int, fold: str
+) -> list[pl.DataFrame]:
+    """Each stretch of prediction times from its own arrivals and what was carried to its begin."""
+    found = []
+    readers = [[v for v, place in zip(one.views, one.reads, strict=True) if place == n] for n in range(len(frames))]
+    kept = [frame.clear() for frame in frames]
+    cuts = cuts_of(spine, stretches)
+    # An arrival of a row may be raised to its event, by the tolerance at most.
+    arrivals = [
+        pl.max_horizontal("arrival_time", pl.when(pl.col("event_time").is_not_null()).then("event_time"))
+        if readers[n] and readers[n][0].kind == "measurement"
+        else pl.col("arrival_time")
+        for n in range(len(frames))
+    ]
+    for before, after in pairwise([None, *cuts]):
+        assert after is not None
+        own = [
+            frame.filter(
+                arrivals[n].dt.epoch("us") <= after,
+                *([] if before is None else [arrivals[n].dt.epoch("us") > before]),
+            )
+            for n, frame in enumerate(frames)
+        ]
+        t = pl.col("prediction_time").dt.epoch("us")
+        asked = spine.filter(t <= after, *([] if before is None else [t > before]))
+        together = [pl.concat(pair) for pair in zip(kept, own, strict=True)]
+        if asked.height:
+            answers = one.answer(
+                asked,
+                together,
+                as_of_us=as_of_us,
+                status=True,
+                label_rows=frames[one.label_reads] if one.label else None,
+            )
+            found.append(asked.select(ROW).hstack(answers))
+        for n, views in enumerate(readers):
+            removals = removals_after(frames[n], after)
+            if not views:
+                continue
+            if fold == "running":
+                kept[n] = together[n].filter(carried(views, together[n], after_us=after, removals=removals))
+            else:  # each stretch by itself; what is left of it is put to what is left of those before
+                kept[n] = pl.concat([kept[n], own[n].filter(carried(views, own[n], after_us=after, removals=removals))])
+    return found
+
+
+def in_parts(
+    question: Question,
+    views: list[al.FeatureView],
+    *,
+    buckets: int,
+    stretches: int,
+    fold: str,
+    label: al.Label | None = None,
+    as_of_us: int | None = None,
+) -> pl.DataFrame:
+    spine = question.spine.with_row_index(ROW)
+    whole = check_spine(question.spine, [], "prediction_time")
+    columns = {}
+    for one in plan_passes(views, label=label):
+        one.check_keys(spine.schema)
+        frames = [read.rows(as_of_us=as_of_us).collect() for read in one.inputs]
+        bare = one.detached()
+        answered = []
+        for bucket in range(buckets):
+            mine = [
+                frame.filter(bucket_of(frame, read.keys, buckets) == bucket)
+                for frame, read in zip(frames, one.inputs, strict=True)
+            ]
+            asked = spine.filter(bucket_of(spine, one.keys, buckets) == bucket)
+            if asked.height:
+                answered += answer_in_stretches(bare, asked, mine, as_of_us, stretches, fold)
+        together = pl.concat(answered).sort(ROW).drop(ROW)
+        columns |= {name: together[name] for name in together.columns}
+    answers = pl.DataFrame(columns)
+    found = columns_of(
+        whole, answers_in(answers, views), None, until_us=known_until(views, as_of_us), status=True, sources=False
+    )
+    return found if label is None else found.hstack(answers.select(label.columns))
+
+
+def equal(got: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert_frame_equal(got, expected, check_exact=True)
+    assert repr(got.rows()) == repr(expected.rows())  # tells -0.0 from 0.0
+
+
+@given(questions(views=2), st.integers(1, 3), st.booleans())
+def test_buckets_answer_as_the_whole_does(question, buckets, logs):
+    if not question.spine.height:
+        return
+    views = views_of(question, logs=logs)
+    as_of_us = None if question.as_of is None else instant_us(question.as_of, "as_of")
+    expected = al.point_in_time_join(question.spine, views, as_of=question.as_of, status=True)
+    equal(in_parts(question, views, buckets=buckets, stretches=1, fold="running", as_of_us=as_of_us), expected)
+
+
+@given(questions(views=1), st.integers(1, 5), st.sampled_from(["running", "apart"]))
+def test_stretches_of_time_answer_from_what_was_carried_over(question, stretches, fold):
+    if not question.spine.height or question.sources[0].on_tie == "last":
+        return
+    views = views_of(question, logs=True)
+    as_of_us = None if question.as_of is None else instant_us(question.as_of, "as_of")
+    expected = al.point_in_time_join(question.spine, views, as_of=question.as_of, status=True)
+    equal(in_parts(question, views, buckets=1, stretches=stretches, fold=fold, as_of_us=as_of_us), expected)
