@@ -118,8 +118,8 @@ def choose_files(table: LogTable, question: Question) -> pl.DataFrame:
 def files_report(table: LogTable, question: Question) -> FilesReport:
     """Which files `question` reads, and why the others are not."""
     chosen = choose_files(table, question)
-    shown = ["path", "num_records", "size_bytes", "min.event_time", "max.event_time", "min.arrival_time", "max.arrival_time"]
-    shown += ["min.log_sequence", "max.log_sequence"]
+    shown = ["path", "num_records", "size_bytes", "min.event_time", "max.event_time"]
+    shown += ["min.arrival_time", "max.arrival_time", "min.log_sequence", "max.log_sequence"]
     read = chosen.filter(pl.col("reason").is_null()).select(*shown, "cut")
     skipped = chosen.filter(pl.col("reason").is_not_null()).select(*shown, "reason")
     return FilesReport(
