@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,36 +13,26 @@ import polars as pl
 
 from alignment.arrivals import transform_arrivals
 from alignment.definitions import (
-    definition_hash,
-    describe_label,
-    describe_moves,
-    describe_observations,
-    describe_service,
-    describe_view,
     read_moves,
     read_observations,
     read_service,
     read_view,
 )
 from alignment.delays import DelayRule
-from alignment.durations import instant_from_us, instant_us
-from alignment.errors import DatasetError, DuplicateColumnError
+from alignment.errors import DatasetError
 from alignment.hashing import frame_hash
-from alignment.join import Positions, check_views, known_until, point_in_time_join, provisional
+from alignment.join import Positions, known_until, point_in_time_join, provisional
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations
-from alignment.outages import Outage, as_outages
-from alignment.rows import summarize
-from alignment.service_binding import bind
+from alignment.outages import Outage
+from alignment.recipe import FORMAT, Content, file_sha256, make_recipe
 from alignment.service_join import VariantRows
 from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.views import FeatureView
 
-FORMAT = 1
 DATA, MANIFEST = "data.parquet", "manifest.json"
-_PACKAGES = ("asknown", "polars", "numpy", "numba", "pyarrow", "duckdb", "deltalake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,80 +172,56 @@ def build_dataset(
         [(None, 4.0, False), (3.5, None, False)]
     """
     views = (views,) if isinstance(views, FeatureView) else tuple(views)
-    check_views(views)
-    rows_of = {view.name: view.observations for view in views}
-    home: str | None = None
-    if label is not None and (home := _home(label, views)) is None:
-        rows_of["@label"] = label_source(label, views)[0]
-    at = {name: _position(rows, name, positions) for name, rows in rows_of.items()}
-    summaries = {name: summarize(rows, position=at[name]) for name, rows in rows_of.items()}
-    as_of_us = _as_of(as_of, [summary.greatest_arrival for summary in summaries.values()])
-    moment = instant_from_us(as_of_us)
-    head = {view.name: p for view in views if (p := at[view.name]) is not None}
+    recipe = make_recipe(
+        views,
+        label=label,
+        as_of=as_of,
+        prediction_time=prediction_time,
+        positions=positions,
+        service=service,
+        variant=variant,
+        rows=rows,
+        sources=sources,
+        outages=outages,
+        delays=delays,
+        seed=seed,
+    )
     frame = point_in_time_join(
         spine,
         transform_arrivals(views, outages=outages, delays=delays, seed=seed),
-        as_of=moment,
+        as_of=recipe.as_of,
         engine=engine,
         prediction_time=prediction_time,
-        positions=head,
+        positions=recipe.head,
         threads=threads,
         service=service,
         variant=variant,
         rows=rows,
         sources=service is not None,
     )
-    feature_columns = _feature_columns(views, service, variant)
-    told = {name: frame[f"{name}__source"] for name in feature_columns if f"{name}__source" in frame.columns}
-    asked = check_spine(frame.drop([*feature_columns, *(f"{name}__source" for name in told)]), [], prediction_time)
+    told = {name: frame[f"{name}__source"] for name in recipe.feature_columns if f"{name}__source" in frame.columns}
+    answers = [*recipe.feature_columns, *(f"{name}__source" for name in told)]
+    asked = check_spine(frame.drop(answers), [], prediction_time)
+    recipe.check_spine(asked.frame.columns)
     if not sources:
         frame = frame.drop([f"{name}__source" for name in told])
     if label is not None:
-        for name in label.columns:
-            if name in frame.columns:
-                raise DuplicateColumnError(
-                    f"the result has two columns {name!r}", "name the label, e.g. al.label(..., name='target')."
-                )
         check_spine(asked.frame, label_source(label, views)[1], prediction_time)
-        frame = frame.hstack(
-            evaluate_label(
-                label, asked, views, as_of_us=as_of_us, position=at[home or "@label"], threads=threads
-            ).get_columns()
+        found = evaluate_label(
+            label, asked, views, as_of_us=recipe.as_of_us, position=recipe.label_position, threads=threads
         )
-    frame = frame.with_columns(provisional(asked.t, known_until(views, as_of_us)))
-    definitions: dict[str, Any] = {"views": [describe_view(view) for view in views]}
-    if service is not None:
-        definitions["service"] = describe_service(service)
-    if label is not None:
-        origin = {"view": home} if home else {"observations": describe_observations(rows_of["@label"])}
-        definitions["label"] = describe_label(label) | origin
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "as_of": moment.isoformat(),
-        "prediction_time": prediction_time,
-        "engine": engine,
-        "spine": {"rows": asked.frame.height, "columns": asked.frame.columns, "hash": frame_hash(asked.frame)},
-        "inputs": {
-            name: {"source": _describe_source(rows), "position": at[name]} | summaries[name].to_dict()
-            for name, rows in rows_of.items()
-        },
-        "definitions": definitions,
-        "definition_hash": definition_hash(definitions),
-        "features": {
-            name: {"rows": frame.height, "nulls": frame[name].null_count()}
-            | ({"sources": dict(told[name].value_counts(sort=True).iter_rows())} if name in told else {})
-            for name in feature_columns
-        },
-        "label": None if label is None else {"columns": label.columns, "nulls": frame[label.name].null_count()},
-        "provisional_rows": int(frame["provisional"].sum()),
-        "content_hash": frame_hash(frame),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-    }
-    if moves := describe_moves(as_outages(outages), delays, seed):
-        manifest["arrivals"] = moves
-    if service is not None:
-        manifest["service"] = {"name": service.name, "variant": variant, "rows": rows, "sources": sources}
-    return Dataset(frame, manifest, views, label)
+        frame = frame.hstack(found.get_columns())
+    frame = frame.with_columns(provisional(asked.t, known_until(views, recipe.as_of_us)))
+    content = Content(
+        rows=frame.height,
+        spine_columns=asked.frame.columns,
+        spine_hash=frame_hash(asked.frame),
+        nulls={name: frame[name].null_count() for name in recipe.answer_columns},
+        told={name: dict(series.value_counts(sort=True).iter_rows()) for name, series in told.items()},
+        provisional_rows=int(frame["provisional"].sum()),
+        content_hash=frame_hash(frame),
+    )
+    return Dataset(frame, recipe.manifest(content, engine=engine), views, label)
 
 
 def rebuild(
@@ -319,19 +283,6 @@ def rebuild(
     return Rebuilt(again, same=False, problem=_first_difference(manifest, again.manifest))
 
 
-def _feature_columns(views: Sequence[FeatureView], service: FeatureService | None, variant: str | None) -> list[str]:
-    if service is None:
-        return [name for view in views for name in view.column_names]
-    bound = bind(service, views)
-    return list(bound.sources if variant is None else bound.variant(variant).features)
-
-
-def _home(label: Label, views: Sequence[FeatureView]) -> str | None:
-    """The view that a label is observed in; None if it has observations of its own."""
-    rows = label_source(label, views)[0]
-    return next((view.name for view in views if view.observations is rows), None)
-
-
 def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if old["spine"]["hash"] != new["spine"]["hash"]:
         return f"the spine differs: {old['spine']['rows']} rows then, {new['spine']['rows']} now, or other values"
@@ -342,46 +293,3 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             return f"the observations of {name!r} had {entry['rows']} rows at that position, and now have {new['inputs'][name]['rows']}"
     moved = {name: v for name, v in old["versions"].items() if v != new["versions"].get(name)}
     return "the values differ" + (f"; packages differ too: {moved}" if moved else ", with the same rows and packages")
-
-
-def _position(rows: Observations, name: str, positions: Positions | None) -> int | None:
-    if isinstance(positions, int):
-        return positions
-    if positions is not None and name in positions:
-        return positions[name]
-    return rows.source.position() if rows.source is not None else None
-
-
-def _as_of(given: datetime | None, arrivals: Sequence[int | None]) -> int:
-    if given is not None:
-        return instant_us(given, "as_of")
-    known = [arrival for arrival in arrivals if arrival is not None]
-    if not known:
-        raise DatasetError("there is no observation, so no greatest arrival to build as of", "pass as_of=.")
-    return max(known)
-
-
-def _describe_source(rows: Observations) -> dict[str, Any]:
-    if rows.source is not None:
-        return {"log": rows.source.provider, "address": str(getattr(rows.source, "address", ""))}
-    if isinstance(rows.frame, str | Path):
-        return {
-            "path": str(rows.frame),
-            "sha256": file_sha256(Path(rows.frame)) if Path(rows.frame).is_file() else None,
-        }
-    return {"frame": type(rows.frame).__name__}
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _version(name: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version  # a tenth of this package's time to import
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
