@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import polars as pl
 from fakes import FrameLog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle_frames import Source, view_of
 from polars.testing import assert_frame_equal
@@ -153,3 +154,43 @@ def test_stretches_of_time_answer_from_what_was_carried_over(question, stretches
     as_of_us = None if question.as_of is None else instant_us(question.as_of, "as_of")
     expected = al.point_in_time_join(question.spine, views, as_of=question.as_of, status=True)
     equal(in_parts(question, views, buckets=1, stretches=stretches, fold=fold, as_of_us=as_of_us), expected)
+
+
+@settings(max_examples=max(1, settings().max_examples // 2))
+@given(
+    questions(views=2, kind="measurement"),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.sampled_from(["final", "first", "10m"]),
+    st.booleans(),
+)
+def test_labels_in_parts_are_those_of_the_whole(question, buckets, stretches, release, own):
+    views = views_of(question, logs=True)
+    if any(source.on_tie == "last" for source in question.sources) or question.as_of is None:
+        return
+    observed = views[0].observations if own else views[0]
+    label = al.label("x", "30m", tolerance="10m", release=release, observations=observed)
+    expected = al.build_dataset(question.spine, views, label=label, as_of=question.as_of).frame
+    as_of_us = instant_us(question.as_of, "as_of")
+    got = in_parts(
+        *(question, views),
+        buckets=buckets,
+        stretches=stretches,
+        fold="running",
+        label=label,
+        as_of_us=as_of_us,
+    )
+    columns = [name for name in expected.columns if name != "provisional"]
+    equal(got.select(columns), expected.select(columns))
+
+
+@given(questions(views=1), questions(views=1, calendar="plain"))
+def test_views_with_nothing_in_common_take_a_pass_each(left, right):
+    sources = [left.sources[0], replace(right.sources[0], name="power")]
+    views = [view_of(source) for source in sources]
+    passes = plan_passes(views)
+    together = bool(set(views[0].spine_entities) & set(views[1].spine_entities))
+    together = together or not (views[0].spine_entities or views[1].spine_entities)
+    assert len(passes) == (1 if together else 2)
+    for one in passes:
+        assert all(set(one.keys) <= set(view.spine_entities) for view in one.views)
