@@ -390,7 +390,7 @@ def carried(
     """Which rows a question after an instant may need, of those that had arrived by then.
 
     Superseded revisions go, and events below what every feature can use. Where a feature has no floor the newest events stay:
-    as many as it takes, and one more for every retraction that may yet take one away.
+    as many as it takes, and one more for every retraction that took one away or may yet.
 
     Args:
         views: Views of a pass that read these rows.
@@ -429,6 +429,7 @@ def _needed(view: FeatureView, after_us: int, removals: int | None) -> np.ndarra
         *([pl.struct(observations.key).rank("dense").alias(KEY)] if observations.key else []),
     )
     hides = observations.key or any(isinstance(one, Latest) and one.skip_null for one in compiled.features)
-    keep = _ALL if removals is None or hides else min(_ALL, removals + compiled.reach(after_us)[1])
+    taken = int(described[RETRACTION].sum())  # the event that a retraction took away is among the newest all the same
+    keep = _ALL if removals is None or hides else min(_ALL, removals + taken + compiled.reach(after_us)[1])
     stays = needed_rows(compiled, described, oldest=after_us, keep_events=keep)[0]
     return np.asarray(stays.to_numpy(), np.bool_)
