@@ -1,0 +1,1 @@
+"""asknown on Spark beside plain Spark SQL, on one cluster."""
