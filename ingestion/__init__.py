@@ -31,12 +31,14 @@ from ingestion.errors import (
     ReservedColumnError,
     SchemaChangeError,
     SourceError,
+    SqlNameError,
     SupersededError,
     UnknownArrivalError,
     UnknownColumnError,
 )
 from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
+from ingestion.interchange import SqlNames, snapshot_sql, sql_names
 from ingestion.ledger import Part, Poll, heartbeats, is_down, outages, outages_of
 from ingestion.log import ObservationLog, create_log, list_logs, open_log
 from ingestion.profiling import ColumnProfile, Profile, profile
@@ -63,6 +65,10 @@ __all__ = [
     "Clock",
     "system_clock",
     "WholeState",
+    # as SQL
+    "snapshot_sql",
+    "sql_names",
+    "SqlNames",
     # the ledger
     "Poll",
     "Part",
@@ -114,6 +120,7 @@ __all__ = [
     "QuestionError",
     "UnknownColumnError",
     "PositionError",
+    "SqlNameError",
     "ErasureError",
     "ProviderError",
     "MissingLibraryError",
