@@ -367,7 +367,7 @@ def _without_rows(told: Observations | FeatureView | None, empty: pl.DataFrame, 
 def over(view: FeatureView, rows: pl.DataFrame) -> FeatureView:
     """A view of a pass over rows of its input."""
     same = copy.copy(view)
-    same.observations = _over_rows(view.observations, rows)
+    same.observations = over_rows(view.observations, rows)
     return same
 
 
@@ -375,10 +375,10 @@ def _over(told: Observations | FeatureView | None, rows: pl.DataFrame) -> Observ
     if isinstance(told, FeatureView):
         return over(told, rows)
     assert told is not None  # noqa: S101
-    return _over_rows(told, rows)
+    return over_rows(told, rows)
 
 
-def _over_rows(bare: Observations, rows: pl.DataFrame) -> Observations:
+def over_rows(bare: Observations, rows: pl.DataFrame) -> Observations:
     same = copy.copy(bare)
     same.frame = replace(bare.source, rows=rows) if isinstance(bare.source, PartSource) else rows
     same.source = same.frame if isinstance(same.frame, PartSource) else None
