@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
@@ -19,9 +19,11 @@ from alignment.views import FeatureView
 from alignment.wallclock import Instants
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from alignment.engines.local import Answered, Timings
 
-ENGINES = ("local", "duckdb")
+ENGINES = ("local", "duckdb", "spark")
 Positions = int | Mapping[str, int]
 """A log position for all views, or one per view name."""
 
@@ -41,6 +43,7 @@ def point_in_time_join(
     variant: str | None = None,
     rows: VariantRows = "chosen",
     sources: bool = False,
+    spark: SparkSession | None = None,
 ) -> pl.DataFrame:
     """The features of every spine row, from the rows that had arrived by its prediction time.
 
@@ -50,10 +53,10 @@ def point_in_time_join(
 
     Args:
         spine: One row per question: entity columns and the prediction time (Datetime with zone); anything else is carried
-            along. Polars, Arrow, pandas, or a Parquet path.
+            along. Polars, Arrow, pandas, a Parquet path or Delta folder; for `"spark"` also a frame of Spark.
         views: What to compute.
         as_of: Pretend that nothing arrived later; an instant with zone.
-        engine: `"local"` (Polars and the kernel) or `"duckdb"` (SQL, out of core).
+        engine: `"local"` (Polars and the kernel), `"duckdb"` (SQL, out of core) or `"spark"` (the kernel on a Spark cluster).
         status: Add `<feature>__status` after each feature (R20), and `provisional` at the end: whether t lies after `as_of`
             or after what a log is known to have seen.
         prediction_time: The spine's column of prediction times.
@@ -65,9 +68,11 @@ def point_in_time_join(
         rows: Of a variant: `"chosen"` leaves out the spine's rows at which another or none would have been chosen, `"all"`
             keeps them.
         sources: Add `<feature>__source` after each feature of the service that has fallbacks: which of them answered.
+        spark: The session of engine `"spark"`; None for the active one.
 
     Returns:
-        The spine's rows, order and columns, then one column per feature, named `<view>__<feature>`.
+        The spine's rows, order and columns, then one column per feature, named `<view>__<feature>`. With engine `"spark"` a frame
+        of Spark with the same rows in no order, computed when it is asked for them; see `spark_errors`.
 
     Raises:
         FrameError: If spine or observations have not the form asked for.
@@ -112,6 +117,23 @@ def point_in_time_join(
         position_of=lambda view: position_of(view, positions),
         as_of_us=as_of_us,
     )
+    if engine == "spark":
+        from alignment.engines.spark.run import join
+
+        return cast(
+            "pl.DataFrame",
+            join(
+                spine,
+                views,
+                spark=spark,
+                as_of_us=as_of_us,
+                position_of=lambda view: position_of(view, positions),
+                status=status,
+                prediction_time=prediction_time,
+                question=question,
+                sources=sources,
+            ),
+        )
     read = views if question is None else question.views
     asked = check_spine(spine, [name for view in read for name in view.spine_entities], prediction_time)
     if question is not None:

@@ -303,8 +303,13 @@ class Observations:
             )
 
 
+def is_delta_folder(path: str | Path) -> bool:
+    """Whether a path is that of a Delta table: not all Parquet files in its folder need be part of it."""
+    return (Path(path) / "_delta_log").is_dir()
+
+
 def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
-    """`frame` as a lazy frame, without copying where it can be avoided.
+    """`frame` as a lazy frame, without copying where it can be avoided; of a frame of Spark the columns alone, its rows stay there.
 
     Raises:
         ColumnTypeError: If it is not a frame.
@@ -315,7 +320,11 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
     if isinstance(frame, pl.DataFrame):
         return frame.lazy()
     if isinstance(frame, str | Path):
-        return pl.scan_parquet(frame)
+        return pl.scan_delta(str(frame)) if is_delta_folder(frame) else pl.scan_parquet(frame)
+    if type(frame).__module__.startswith("pyspark.sql."):
+        from alignment.engines.spark.frames import refusing
+
+        return refusing(frame, place)
     pandas = type(frame).__module__.partition(".")[0] == "pandas"
     if pandas or hasattr(frame, "__arrow_c_stream__"):
         columns = frame.columns if pandas else getattr(frame, "column_names", getattr(frame, "columns", ()))
@@ -329,7 +338,7 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         return made.lazy()
     raise ColumnTypeError(
         f"{place}: a {type(frame).__name__} is not a frame",
-        "pass a Polars, Arrow or pandas frame, a Parquet path, or a log.",
+        "pass a Polars, Arrow, pandas or Spark frame, a Parquet path or Delta folder, or a log.",
     )
 
 

@@ -31,6 +31,7 @@ from ingestion.reading import (
     FilesReport,
     Question,
     files_report,
+    observation_pieces,
     observations,
     question_position,
     records,
@@ -170,6 +171,29 @@ class ObservationLog:
         self._table.refresh()
         asked = self._question(position, as_of, event_from, event_until, after)
         return observations(self._table, asked, list(columns) if columns is not None else None)
+
+    def scan_pieces(
+        self,
+        rows: int,
+        *,
+        position: int | None = None,
+        as_of: datetime | None = None,
+        event_from: datetime | None = None,
+    ) -> list[pl.LazyFrame]:
+        """The rows of `scan` in several frames, for whoever reads them side by side, perhaps elsewhere.
+
+        Args:
+            rows: A frame has at most so many, unless one file has more.
+            position: See `scan`, as what follows.
+            as_of: Rows that arrived later are left out.
+            event_from: Rows with an earlier event may be left out.
+
+        Raises:
+            PositionError: If the log has not got as far as `position`.
+            NaiveTimeError: If an instant has no zone.
+        """
+        self._table.refresh()
+        return observation_pieces(self._table, self._question(position, as_of, event_from, None), rows)
 
     def files_for(
         self,

@@ -131,13 +131,23 @@ def files_report(table: LogTable, question: Question) -> FilesReport:
     )
 
 
-def stored_rows(table: LogTable, question: Question) -> pl.LazyFrame:
+def stored_rows(
+    table: LogTable, question: Question, chosen: pl.DataFrame | None = None, late: pl.DataFrame | None = None
+) -> pl.LazyFrame:
     """Observation rows that count, as stored, with their effective arrival.
 
     Rows with an arrival later than `as_of` are left out; event bounds are applied only where that is safe.
+
+    Args:
+        table: The log's table.
+        question: What is asked.
+        chosen: Some of the files that `choose_files` says are to be read; `None` reads them all.
+        late: The restamps at that position; `None` reads them.
     """
-    chosen = choose_files(table, question).filter(pl.col("reason").is_null())
-    late = restamps(table, question.position)
+    if chosen is None:
+        chosen = choose_files(table, question).filter(pl.col("reason").is_null())
+    if late is None:
+        late = restamps(table, question.position)
     inside = chosen.filter(~pl.col("cut"))["path"].to_list()
     edge = chosen.filter(pl.col("cut"))["path"].to_list()
     parts = []
@@ -216,6 +226,25 @@ def resolve_columns(table: LogTable, names: list[str] | None) -> list[tuple[str,
 
 def observations(table: LogTable, question: Question, names: list[str] | None = None) -> pl.LazyFrame:
     """The rows that `ObservationLog.scan` returns."""
+    return stored_rows(table, question).select(_shown(table, names))
+
+
+def observation_pieces(table: LogTable, question: Question, rows: int) -> list[pl.LazyFrame]:
+    """The rows of `observations` in several frames, each of files of its own with at most so many rows, or of one file."""
+    chosen = choose_files(table, question).filter(pl.col("reason").is_null())
+    late = restamps(table, question.position)
+    piece, filled, pieces = 0, 0, []
+    for count in chosen["num_records"].fill_null(rows):
+        if filled and filled + count > rows:
+            piece, filled = piece + 1, 0
+        filled += count
+        pieces.append(piece)
+    shown = _shown(table, None)
+    parts = chosen.with_columns(pl.Series("piece", pieces, pl.Int64)).partition_by("piece", maintain_order=True)
+    return [stored_rows(table, question, part, late).select(shown) for part in parts]
+
+
+def _shown(table: LogTable, names: list[str] | None) -> list[pl.Expr]:
     definition = table.definition
     fixed = ["event_time", "arrival_time"]
     if definition.kind == "forecast":
@@ -234,7 +263,7 @@ def observations(table: LogTable, question: Question, names: list[str] | None = 
         if name not in taken:
             shown.append(pl.col(name) if column is None else from_stored(column).alias(name))
             taken.add(name)
-    return stored_rows(table, question).select(shown)
+    return shown
 
 
 def _entity(name: str, known: dict[str, Column]) -> pl.Expr:

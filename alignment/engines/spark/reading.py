@@ -1,0 +1,147 @@
+"""Where rows come from: frames of Spark, logs and files that executors read themselves, frames of this process."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from alignment.durations import instant_from_us
+from alignment.engines.spark.failures import labelled
+from alignment.engines.spark.frames import from_batches, is_spark_frame, polars_schema
+from alignment.engines.spark.packing import PACK_ROWS, PACKED, Address, pack, packed_table
+from alignment.errors import ViewError
+from alignment.observations import Observations, as_lazy
+from alignment.parts import Input
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def packed_input(
+    spark: SparkSession, read: Input, to: Address, *, as_of_us: int | None, event_from_us: int | None
+) -> DataFrame:
+    """An input's rows as blobs.
+
+    Args:
+        spark: The session.
+        read: What to read.
+        to: Where the rows go.
+        as_of_us: Rows of a log that arrived later may be left out.
+        event_from_us: So may be rows of a log with an earlier event.
+
+    Raises:
+        ViewError: If rows of one arrival are told apart by their order, and Spark keeps none.
+    """
+    rows = read.observations
+    assert rows is not None  # noqa: S101 - the driver's passes have rows
+    if is_spark_frame(rows.frame):
+        if rows.on_tie == "last" and not rows.has_log_sequence:
+            raise ViewError(
+                f'{rows.place} say on_tie="last", and rows of a Spark frame have no order',
+                "give them a log_sequence that says which came last.",
+            )
+        return _packed_frame(rows, read, to)
+    pieces = pieces_of(read, as_of_us=as_of_us, event_from_us=event_from_us)
+    if pieces is None:
+        return packed_here(spark, read.rows(as_of_us=as_of_us, event_from_us=event_from_us).collect(), to)
+    return packed_pieces(spark, pieces, to)
+
+
+def packed_pieces(spark: SparkSession, pieces: Sequence[pl.LazyFrame], to: Address) -> DataFrame:
+    """The rows of lazy frames that executors collect, one task each, as blobs."""
+    plans = [pickle.dumps(piece) for piece in pieces]
+    tasks = spark.range(0, len(plans), 1, numPartitions=max(len(plans), 1))
+    return tasks.mapInArrow(partial(_read_pieces, plans, to), PACKED)
+
+
+def packed_here(spark: SparkSession, frame: pl.DataFrame, to: Address) -> DataFrame:
+    """The rows of a frame of this process as blobs."""
+    return spark.createDataFrame(packed_table(list(pack([frame], to))))
+
+
+def _read_pieces(plans: list[bytes], to: Address, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    with labelled():
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield from pack([pickle.loads(plans[number]).collect()], to, piece=number)  # noqa: S301 - the driver's own
+
+
+def _packed_frame(rows: Observations, read: Input, to: Address) -> DataFrame:
+    frame: DataFrame = rows.frame
+    derived = {name: expression for name, expression in rows.derive.items() if name in read.columns}
+    roots = [root for expression in derived.values() for root in expression.meta.root_names()]
+    names = list(dict.fromkeys([*(name for name in read.columns if name not in derived), *roots]))
+    if read.position is not None and rows.has_log_sequence:
+        frame = frame.where(frame[rows.log_sequence] <= read.position)
+    frame = frame.select(*(frame[name] for name in names))
+    work = partial(_pack_frame, polars_schema(frame), derived, read.columns, to)
+    return frame.mapInArrow(work, PACKED)
+
+
+def _pack_frame(
+    schema: dict[str, pl.DataType],
+    derived: dict[str, pl.Expr],
+    columns: tuple[str, ...],
+    to: Address,
+    batches: Iterator[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    with labelled():
+        yield from pack((frame.with_columns(**derived).select(columns) for frame in gathered(batches, schema)), to)
+
+
+def gathered(batches: Iterator[pa.RecordBatch], schema: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
+    """Spark's batches put together to frames that are worth splitting."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= PACK_ROWS:
+            yield from_batches(held, schema)
+            held, rows = [], 0
+    if held:
+        yield from_batches(held, schema)
+
+
+def pieces_of(read: Input, *, as_of_us: int | None, event_from_us: int | None) -> list[pl.LazyFrame] | None:
+    """The input's rows in lazy frames that can be read elsewhere, in the order of the rows; None if they are in this process."""
+    rows = read.observations
+    assert rows is not None  # noqa: S101
+    found: list[pl.LazyFrame] | None = None
+    if rows.source is not None:
+        scan_pieces: Any = getattr(rows.source, "scan_pieces", None)
+        if scan_pieces is None:
+            return None
+        found = scan_pieces(
+            PACK_ROWS,
+            position=read.position,
+            as_of=None if as_of_us is None else instant_from_us(as_of_us),
+            event_from=None if event_from_us is None else instant_from_us(event_from_us),
+        )
+    elif isinstance(rows.frame, str | Path):
+        found = file_pieces(rows.frame, rows.place)
+        if read.position is not None and rows.has_log_sequence:
+            found = [piece.filter(pl.col(rows.log_sequence) <= read.position) for piece in found]
+    if found is None:
+        return None
+    former = [pl.col(now).alias(name) for name, now in rows.former_names.items()]
+    return [piece.with_columns(former).with_columns(**rows.derive).select(read.columns) for piece in found]
+
+
+def file_pieces(path: str | Path, place: str) -> list[pl.LazyFrame]:
+    """A Parquet file, folder or pattern, or a Delta table, file by file."""
+    whole = as_lazy(path, place)
+    folder = Path(path)
+    if "://" in str(path) or not folder.is_dir() or (folder / "_delta_log").is_dir():
+        return [whole]
+    files = sorted(found for found in folder.rglob("*.parquet") if found.is_file())
+    if any("=" in part for found in files for part in found.relative_to(folder).parts):
+        return [whole]  # values in names of folders
+    schema = dict(whole.collect_schema())
+    return [pl.scan_parquet(found, schema=schema, glob=False, hive_partitioning=False) for found in files]
