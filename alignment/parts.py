@@ -379,6 +379,7 @@ def _over(told: Observations | FeatureView | None, rows: pl.DataFrame) -> Observ
 
 
 def over_rows(bare: Observations, rows: pl.DataFrame) -> Observations:
+    """Observations of a pass over rows of their input."""
     same = copy.copy(bare)
     same.frame = replace(bare.source, rows=rows) if isinstance(bare.source, PartSource) else rows
     same.source = same.frame if isinstance(same.frame, PartSource) else None
@@ -453,9 +454,9 @@ def _near(compiled: CompiledView, rows: pl.DataFrame, after_us: int, keep: int) 
         .filter(pl.col(EVENT) <= start, pl.col(ARRIVAL) <= after_us, ~pl.col(RETRACTION))
         .group_by(ENTITY)
         .agg(pl.col(EVENT).top_k(4 * keep + 64))  # some of them more than once: revisions
-        .select(ENTITY, pl.col(EVENT).list.unique().list.sort(descending=True).list.get(keep - 1, null_on_oob=True))
-        .select(ENTITY, bound=pl.min_horizontal(EVENT, pl.lit(floor, pl.Int64)) if floor is not None else pl.col(EVENT))
-        .filter(pl.col("bound").is_not_null())
+        .select(ENTITY, nth=pl.col(EVENT).list.unique().list.sort(descending=True).list.get(keep - 1, null_on_oob=True))
+        .filter(pl.col("nth").is_not_null())  # of fewer events none is known to be too old
+        .select(ENTITY, bound=pl.min_horizontal("nth", pl.lit(floor, pl.Int64)))
         .collect()
     )
     bound = np.full(int(rows[ENTITY].max()) + 1, np.iinfo(np.int64).min)  # type: ignore[arg-type]
