@@ -22,6 +22,8 @@ AlignmentError
 │   └── UnknownEngineError      no engine has that name
 ├── DelayFitError               too little was measured to fit a delay
 ├── AggregateOverflowError      an integer sum does not fit in 64 bits
+├── MemoryLimitError            a memory limit is none, or cannot be kept
+├── SpillError                  what does not fit in memory does not fit on the disk either
 └── DatasetError                a data set cannot be written, read or rebuilt
 """
 
@@ -175,6 +177,14 @@ class DelayFitError(AlignmentError):
 
 class AggregateOverflowError(AlignmentError):
     """An integer sum does not fit in 64 bits."""
+
+
+class MemoryLimitError(AlignmentError):
+    """A memory limit is none, or cannot be kept."""
+
+
+class SpillError(AlignmentError):
+    """What does not fit in memory does not fit on the disk either."""
 
 
 class DatasetError(AlignmentError):

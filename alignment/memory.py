@@ -1,0 +1,99 @@
+"""A limit on memory: how it is written, how much of it is left, and how it is shared out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment.errors import MemoryLimitError
+
+_MIB = 1 << 20
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 1 << 10, "m": _MIB, "g": 1 << 30, "t": 1 << 40}
+_LIMIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+
+RESERVE = 160 * _MIB
+"""What the process still comes to need besides rows: compiled code, threads, memory that was given back and is not gone yet."""
+LEAST = 96 * _MIB
+"""With less than that left nothing is begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portions:
+    """How much is worked on at a time, in bytes.
+
+    Attributes:
+        batch: Rows that are read at once.
+        group: Entities that are answered at once, with what that takes.
+        out: Rows of the result that are put together at once.
+    """
+
+    batch: int
+    group: int
+    out: int
+
+    @classmethod
+    def of(cls, room: int) -> Portions:
+        """The portions of so many bytes."""
+        return cls(batch=min(room // 24, 128 * _MIB), group=room // 2, out=min(room // 12, 256 * _MIB))
+
+
+def parse_bytes(limit: str | int, what: str = "memory_limit") -> int:
+    """A number of bytes, written as a number or with a unit: `"4GiB"`, `"500 MB"`.
+
+    Raises:
+        MemoryLimitError: If it is none.
+
+    Example:
+        >>> parse_bytes("4GiB"), parse_bytes("500 MB"), parse_bytes(1024)
+        (4294967296, 500000000, 1024)
+    """
+    found = _LIMIT.fullmatch(limit) if isinstance(limit, str) else None
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        return limit
+    if found is not None:
+        number, unit, binary = found.groups()
+        size = float(number) * (_BINARY if binary and unit else _UNITS)[unit.lower()]
+        if size >= 1:
+            return int(size)
+    raise MemoryLimitError(f"{what}={limit!r} is no amount of memory", f'e.g. {what}="4GiB".')
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> size_text(4 << 30), size_text(1_500_000)
+        ('4.0 GiB', '1.4 MiB')
+    """
+    for unit, text in ((1 << 40, "TiB"), (1 << 30, "GiB"), (_MIB, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {text}"
+    return f"{size:.0f} B"
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now; 0 where the system does not say."""
+    try:
+        told = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^VmRSS:\s+(\d+) kB", told, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def room_under(limit: str | int) -> int:
+    """How many bytes a limit leaves for rows.
+
+    Raises:
+        MemoryLimitError: If that is too little to begin.
+    """
+    allowed, used = parse_bytes(limit), resident_bytes()
+    room = allowed - used - RESERVE
+    if room < LEAST:
+        raise MemoryLimitError(
+            f"memory_limit={limit!r} leaves too little: the process already has {size_text(used)} in memory",
+            f'allow at least "{-(-(used + RESERVE + LEAST) // _MIB)}MiB", or pass paths instead of frames.',
+        )
+    return room
