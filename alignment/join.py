@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,8 @@ def point_in_time_join(
     rows: VariantRows = "chosen",
     sources: bool = False,
     spark: SparkSession | None = None,
+    memory_limit: str | int | None = None,
+    spill: str | Path | None = None,
 ) -> pl.DataFrame:
     """The features of every spine row, from the rows that had arrived by its prediction time.
 
@@ -69,6 +72,9 @@ def point_in_time_join(
             keeps them.
         sources: Add `<feature>__source` after each feature of the service that has fallbacks: which of them answered.
         spark: The session of engine `"spark"`; None for the active one.
+        memory_limit: How much memory the process may take, e.g. `"4GiB"`; what does not fit is kept on disk meanwhile. Local
+            engine only. The result must fit; see `build_dataset` for one that need not.
+        spill: Folder for what does not fit; None for the system's folder of temporary files.
 
     Returns:
         The spine's rows, order and columns, then one column per feature, named `<view>__<feature>`. With engine `"spark"` a frame
@@ -82,6 +88,8 @@ def point_in_time_join(
         ServiceError: If the service does not fit the views, or has no such variant.
         UnknownEngineError: If `engine` is none.
         AggregateOverflowError: If an integer sum does not fit in 64 bits.
+        MemoryLimitError: If `memory_limit` is none, or cannot be kept.
+        SpillError: If what does not fit in memory does not fit on the disk either.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -134,6 +142,15 @@ def point_in_time_join(
                 sources=sources,
             ),
         )
+    if check_limit(memory_limit, engine):
+        from alignment.larger import Larger
+
+        larger = Larger(
+            views, as_of_us, status, prediction_time, positions, sources, threads, timings, question, spill=spill
+        )
+        found = larger.whole(memory_limit, spine)
+        if found is not None:
+            return found
     read = views if question is None else question.views
     asked = check_spine(spine, [name for view in read for name in view.spine_entities], prediction_time)
     if question is not None:
@@ -153,6 +170,20 @@ def point_in_time_join(
         answered |= zip(view.column_names, answers, strict=True)
     until = known_until(views, as_of_us) if status else None
     return columns_of(asked, answered, question, until_us=until, status=status, sources=sources)
+
+
+def check_limit(memory_limit: str | int | None, engine: str) -> TypeGuard[str | int]:
+    """Whether memory is limited.
+
+    Raises:
+        DefinitionError: If the engine keeps no limit.
+    """
+    if memory_limit is not None and engine != "local":
+        raise DefinitionError(
+            f"memory_limit={memory_limit!r} is given with engine={engine!r}, which does not keep it",
+            'use engine="local", or leave the limit out.',
+        )
+    return memory_limit is not None
 
 
 def columns_of(

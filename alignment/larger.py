@@ -100,12 +100,46 @@ class Larger:
             )
             yield found, None if self.label is None else answers.select(self.label.columns)
 
+    def check(self) -> None:
+        """Refuse what needs all rows at once.
+
+        Raises:
+            MemoryLimitError: If arrivals are moved, or a service goes by the rows of a frame or by newest events.
+        """
+        from alignment.arrivals import TransformedSource
+
+        for view in self.views:
+            if isinstance(view.observations.source, TransformedSource):
+                raise MemoryLimitError(
+                    f"arrivals of view {view.name!r} are moved, for which all of them are needed at once",
+                    "leave memory_limit out, or ask without outages and delays.",
+                )
+        if self.question is None:
+            return
+        bound = self.question.bound
+        chosen = self.question.variant is not None and self.question.rows == "chosen"
+        needs = {name: need for variant in bound.variants for name, need in variant.needs.items()} if chosen else {}
+        if any(
+            need.max_event_age is not None for variant in bound.variants for need in variant.needs.values() if chosen
+        ):
+            raise MemoryLimitError(
+                f"variants of service {bound.service.name!r} are chosen by newest events, for which all are needed at once",
+                'leave memory_limit out, or pass rows="all".',
+            )
+        for provider in dict.fromkeys([*needs, *bound.judged(self.question.features)]):
+            if any(getattr(view.observations.source, "heartbeats", None) is None for view in bound.views_of[provider]):
+                raise MemoryLimitError(
+                    f"service {bound.service.name!r} asks whether {provider!r} was down, which only a log tells without all rows",
+                    "read it from a log, or leave memory_limit out.",
+                )
+
     def under(self, limit: str | int, spine: FrameLike) -> Iterator[Part] | None:
         """The same within a limit of memory; None if the join fits in it as it is.
 
         Raises:
             MemoryLimitError: If too little is left to begin.
         """
+        self.check()
         room = room_under(limit)
         return None if fits(spine, self.task(), room) else self.parts(spine, Portions.of(room))
 
