@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,13 @@ RESERVE = 160 * _MIB
 """What the process still comes to need besides rows: compiled code, threads, memory that was given back and is not gone yet."""
 LEAST = 96 * _MIB
 """With less than that left nothing is begun."""
+COPIES = 2.5
+"""How often a row's columns are in memory while it is answered from."""
+BESIDES = 80.0
+"""Bytes that a row takes besides its columns meanwhile; see `layout`."""
+_MOST_BUCKETS = 1 << 10
+_GROUPS = 4
+"""Buckets there are per group, about: the more, the evener groups can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,21 @@ class Portions:
     def of(cls, room: int) -> Portions:
         """The portions of so many bytes."""
         return cls(batch=min(room // 24, 128 * _MIB), group=room // 2, out=min(room // 12, 256 * _MIB))
+
+
+def buckets_under(cost: float, group: int) -> int:
+    """In how many buckets rows are laid aside, so that groups of them can be answered one after the other.
+
+    Args:
+        cost: What answering from all of them at once takes, bytes.
+        group: What one group may take.
+
+    Example:
+        >>> buckets_under(1e9, 2 << 30), buckets_under(10e9, 2 << 30), buckets_under(1e15, 2 << 30)
+        (1, 32, 1024)
+    """
+    wanted = _GROUPS * cost / group
+    return 1 if wanted <= _GROUPS else min(_MOST_BUCKETS, 1 << math.ceil(math.log2(wanted)))
 
 
 def parse_bytes(limit: str | int, what: str = "memory_limit") -> int:

@@ -8,7 +8,6 @@ by time (`spilling_cuts`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from alignment.bounds import shifted
 from alignment.durations import EARLIEST, LATEST, nearest_instant
 from alignment.engines.spilling_read import batches, buckets_of, count_rows, read_as, row_width, spread, times_of
 from alignment.engines.spilling_store import Spill, Store, spill_folder
-from alignment.memory import Portions
+from alignment.memory import BESIDES, COPIES, Portions, buckets_under
 from alignment.observations import FrameLike, as_lazy
 from alignment.parts import Input, Pass
 from alignment.rows import ARRIVAL
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 ROW = "@row"
 _FINE = 1 << 20
 """Buckets in which it is remembered whether anything is asked; the coarser ones are these modulo their number."""
-_MOST_BUCKETS = 1 << 10
-_GROUPS = 4
-"""Buckets there are per group, about: the more, the evener groups can be made."""
-_BESIDES = 80.0
-"""Bytes that a row takes besides its columns while it is answered from; see `layout`."""
-_COPIES = 2.5
-"""How often a row's columns are in memory meanwhile."""
 _PER_QUESTION = 64.0
 
 
@@ -116,7 +108,7 @@ def fits(spine: FrameLike, task: Task, room: int) -> bool:
     for one in task.passes:
         for given in one.inputs:
             rows = given.rows()
-            cost += count_rows(rows) * (_COPIES * row_width(rows) + _BESIDES)
+            cost += count_rows(rows) * (COPIES * row_width(rows) + BESIDES)
     return cost <= room
 
 
@@ -229,9 +221,9 @@ class Grouped:
         self._present = np.zeros(_FINE, np.bool_)
         self._answers: Store | None = None
         self._inputs = [self._rows_of(place) for place in range(len(one.inputs))]
-        total = sum(count_rows(rows) * (_COPIES * row_width(rows) + _BESIDES) for rows in self._inputs)
-        wanted = _GROUPS * (total + asked.rows * self._question_cost()) / portions.group
-        self.buckets = 1 if wanted <= _GROUPS or not one.keys else min(_MOST_BUCKETS, 1 << math.ceil(math.log2(wanted)))
+        total = sum(count_rows(rows) * (COPIES * row_width(rows) + BESIDES) for rows in self._inputs)
+        cost = total + asked.rows * self._question_cost()
+        self.buckets = buckets_under(cost, portions.group) if one.keys else 1
 
     def answered(self) -> Store:
         """The answers, by stretch of the spine; each has the number of its row."""
@@ -285,18 +277,18 @@ class Grouped:
 
     def cost(self, store: Store, bucket: int) -> float:
         """Bytes that answering from the rows of a bucket takes, about."""
-        return _COPIES * store.sizes.get(bucket, 0) + _BESIDES * store.rows.get(bucket, 0)
+        return COPIES * store.sizes.get(bucket, 0) + BESIDES * store.rows.get(bucket, 0)
 
     def carried_cost(self, frame: pl.DataFrame) -> float:
         """The same of rows that are in memory."""
-        return _COPIES * frame.estimated_size() + _BESIDES * frame.height
+        return COPIES * frame.estimated_size() + BESIDES * frame.height
 
     def _question_cost(self) -> float:
         return _PER_QUESTION + 3 * self.task.answer_width()
 
     def question_costs(self, spine: Store, bucket: int) -> float:
         """Bytes that answering the questions of a bucket takes, about."""
-        return _COPIES * spine.sizes.get(bucket, 0) + self._question_cost() * spine.rows.get(bucket, 0)
+        return COPIES * spine.sizes.get(bucket, 0) + self._question_cost() * spine.rows.get(bucket, 0)
 
     def _cost(self, bucket: int, spine: Store, rows: Sequence[Store]) -> float:
         return self.question_costs(spine, bucket) + sum(self.cost(store, bucket) for store in rows)
