@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
@@ -26,9 +26,20 @@ _PLACES = 1 << 20
 """Most blobs of one bucket that one piece of an input gives."""
 
 
+class Destination(Protocol):
+    """Where the rows of an input go."""
+
+    @property
+    def number(self) -> int:
+        """The input; `SPINE` for the spine."""
+
+    def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows of each bucket, in their order."""
+
+
 @dataclass(frozen=True)
 class Address:
-    """Where the rows of an input go.
+    """Where the rows of an input go by a hash of their keys.
 
     Attributes:
         number: The input; `SPINE` for the spine.
@@ -40,6 +51,20 @@ class Address:
     keys: tuple[str, ...]
     buckets: int
 
+    def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows of each bucket, in their order."""
+        if not frame.height:
+            return
+        if self.buckets == 1 or not self.keys:
+            yield 0, frame
+            return
+        of = bucket_of(frame, self.keys, self.buckets).to_numpy()
+        order = np.argsort(of, kind="stable")
+        rows, of = frame[order], of[order]
+        starts = np.flatnonzero(np.diff(of.astype(np.int64), prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(of)]):
+            yield int(of[start]), rows.slice(start, end - start)
+
 
 @dataclass
 class Bucket:
@@ -49,12 +74,19 @@ class Bucket:
 
     def frame(self, number: int, empty: pl.DataFrame) -> pl.DataFrame:
         """An input's rows, in the order in which they were packed; `empty` if there are none. The blobs are given back."""
-        blobs = sorted(self.blobs.pop(number, []))
-        frames = [pl.read_ipc_stream(io.BytesIO(payload)) for _, payload in blobs]
+        frames = _frames(self.blobs.pop(number, []))
         return pl.concat(frames) if frames else empty
 
+    def frames(self) -> list[pl.DataFrame]:
+        """What is in every blob."""
+        return [frame for blobs in self.blobs.values() for frame in _frames(blobs)]
 
-def pack(frames: Iterable[pl.DataFrame], to: Address, *, piece: int = 0) -> Iterator[pa.RecordBatch]:
+
+def _frames(blobs: list[tuple[int, bytes]]) -> list[pl.DataFrame]:
+    return [pl.read_ipc_stream(io.BytesIO(payload)) for _, payload in sorted(blobs)]
+
+
+def pack(frames: Iterable[pl.DataFrame], to: Destination, *, piece: int = 0) -> Iterator[pa.RecordBatch]:
     """Blobs of an input's rows.
 
     Args:
@@ -67,28 +99,13 @@ def pack(frames: Iterable[pl.DataFrame], to: Address, *, piece: int = 0) -> Iter
     place = piece * _PLACES
     for frame in frames:
         for part in frame.iter_slices(PACK_ROWS):
-            rows = [(bucket, to.number, place, payload(mine)) for bucket, mine in split(part, to)]
+            rows = [(bucket, to.number, place, payload(mine)) for bucket, mine in to.split(part)]
             if rows:
                 columns = [
                     pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), _types(), strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(columns, names=["bucket", "input", "place", "payload"])
             place += 1
-
-
-def split(frame: pl.DataFrame, to: Address) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The rows of each bucket, in their order."""
-    if not frame.height:
-        return
-    if to.buckets == 1 or not to.keys:
-        yield 0, frame
-        return
-    of = bucket_of(frame, to.keys, to.buckets).to_numpy()
-    order = np.argsort(of, kind="stable")
-    rows, of = frame[order], of[order]
-    starts = np.flatnonzero(np.diff(of.astype(np.int64), prepend=-1))
-    for start, end in pairwise([*starts.tolist(), len(of)]):
-        yield int(of[start]), rows.slice(start, end - start)
 
 
 def payload(frame: pl.DataFrame) -> bytes:

@@ -13,7 +13,7 @@ import polars as pl
 from alignment.durations import instant_from_us
 from alignment.engines.spark.failures import labelled
 from alignment.engines.spark.frames import from_batches, is_spark_frame, polars_schema
-from alignment.engines.spark.packing import PACK_ROWS, PACKED, Address, pack, packed_table
+from alignment.engines.spark.packing import PACK_ROWS, PACKED, Destination, pack, packed_table
 from alignment.errors import ViewError
 from alignment.observations import Observations, as_lazy
 from alignment.parts import Input
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def packed_input(
-    spark: SparkSession, read: Input, to: Address, *, as_of_us: int | None, event_from_us: int | None
+    spark: SparkSession, read: Input, to: Destination, *, as_of_us: int | None, event_from_us: int | None
 ) -> DataFrame:
     """An input's rows as blobs.
 
@@ -53,26 +53,26 @@ def packed_input(
     return packed_pieces(spark, pieces, to)
 
 
-def packed_pieces(spark: SparkSession, pieces: Sequence[pl.LazyFrame], to: Address) -> DataFrame:
+def packed_pieces(spark: SparkSession, pieces: Sequence[pl.LazyFrame], to: Destination) -> DataFrame:
     """The rows of lazy frames that executors collect, one task each, as blobs."""
     plans = [pickle.dumps(piece) for piece in pieces]
     tasks = spark.range(0, len(plans), 1, numPartitions=max(len(plans), 1))
     return tasks.mapInArrow(partial(_read_pieces, plans, to), PACKED)
 
 
-def packed_here(spark: SparkSession, frame: pl.DataFrame, to: Address) -> DataFrame:
+def packed_here(spark: SparkSession, frame: pl.DataFrame, to: Destination) -> DataFrame:
     """The rows of a frame of this process as blobs."""
     return spark.createDataFrame(packed_table(list(pack([frame], to))))
 
 
-def _read_pieces(plans: list[bytes], to: Address, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _read_pieces(plans: list[bytes], to: Destination, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     with labelled():
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 yield from pack([pickle.loads(plans[number]).collect()], to, piece=number)  # noqa: S301 - the driver's own
 
 
-def _packed_frame(rows: Observations, read: Input, to: Address) -> DataFrame:
+def _packed_frame(rows: Observations, read: Input, to: Destination) -> DataFrame:
     frame: DataFrame = rows.frame
     derived = {name: expression for name, expression in rows.derive.items() if name in read.columns}
     roots = [root for expression in derived.values() for root in expression.meta.root_names()]
@@ -88,7 +88,7 @@ def _pack_frame(
     schema: dict[str, pl.DataType],
     derived: dict[str, pl.Expr],
     columns: tuple[str, ...],
-    to: Address,
+    to: Destination,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     with labelled():

@@ -14,7 +14,7 @@ import polars as pl
 
 from alignment.engines.spark.failures import labelled, spark_errors
 from alignment.engines.spark.frames import is_spark_frame, polars_schema
-from alignment.engines.spark.packing import PACKED, Address, pack
+from alignment.engines.spark.packing import PACKED, Destination, pack
 from alignment.engines.spark.reading import file_pieces, gathered, packed_here, packed_pieces
 from alignment.errors import NullTimeError
 from alignment.observations import FrameLike, as_lazy
@@ -92,7 +92,7 @@ def _times_in_spark(spine: DataFrame, prediction_time: str) -> tuple[int, int, i
     return found[0], found[1], found[2] or 0, found[3] or 0
 
 
-def packed_spine(spark: SparkSession, spine: SparkSpine, to: Address, wanted: Wanted | None = None) -> DataFrame:
+def packed_spine(spark: SparkSession, spine: SparkSpine, to: Destination, wanted: Wanted | None = None) -> DataFrame:
     """The spine's rows as blobs.
 
     Args:
@@ -114,7 +114,7 @@ def _pack_spine(
     schema: dict[str, pl.DataType],
     prediction_time: str,
     wanted: Wanted | None,
-    to: Address,
+    to: Destination,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     with labelled():
