@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import polars as pl
 
 from alignment.choosing import Codes, choose_source, choose_variant, problem_of
 from alignment.errors import ServiceError
-from alignment.heartbeats import Bools, heartbeats_of, is_down, last_heartbeats, newest_of
+from alignment.heartbeats import Bools, Newest, heartbeats_of, is_down, last_heartbeats, newest_of
 from alignment.service_binding import BoundService, BoundVariant, Need, Source, bind
 from alignment.services import FeatureService
 from alignment.spine import Spine
@@ -60,6 +60,7 @@ class ServiceQuestion:
     position_of: Callable[[FeatureView], int | None]
     as_of_us: int | None
     _beats: dict[str, Instants] = field(default_factory=dict)
+    _newest: dict[str, Newest] = field(default_factory=dict)
 
     @property
     def features(self) -> Sequence[str]:
@@ -122,8 +123,7 @@ class ServiceQuestion:
     def _problem(self, provider: str, need: Need, t: Instants) -> Codes:
         newest = None
         if need.max_event_age is not None:
-            found = newest_of(self.bound.views_of[provider], position=self._position(provider))
-            newest = found.at(t, self.as_of_us)
+            newest = self._newest_of(provider).at(t, self.as_of_us)
         return problem_of(
             self._last(provider, t),
             t,
@@ -133,15 +133,48 @@ class ServiceQuestion:
             max_event_age=need.max_event_age,
         )
 
-    def _last(self, provider: str, t: Instants) -> Instants:
+    def without_rows(self, views: Mapping[str, FeatureView]) -> ServiceQuestion:
+        """The same question for another process: what it asks of providers has been read, and rows it has none.
+
+        Args:
+            views: Those of `views` without rows, by name.
+        """
+        for variant in self.bound.variants if self.variant is not None else ():
+            for provider, need in variant.needs.items():
+                self._heartbeats(provider)
+                if need.max_event_age is not None:
+                    self._newest_of(provider)
+        for provider in self.bound.judged(self.features):
+            self._heartbeats(provider)
+        sources = {
+            name: tuple(one if one.view is None else replace(one, view=views.get(one.view.name)) for one in chain)
+            for name, chain in self.bound.sources.items()
+            if name in self.features
+        }
+        bound = replace(self.bound, sources=sources, views_of={})
+        return replace(self, bound=bound, position_of=_nowhere)
+
+    def _newest_of(self, provider: str) -> Newest:
+        if provider not in self._newest:
+            self._newest[provider] = newest_of(self.bound.views_of[provider], position=self._position(provider))
+        return self._newest[provider]
+
+    def _heartbeats(self, provider: str) -> Instants:
         if provider not in self._beats:
             position = self._position(provider)
             self._beats[provider] = heartbeats_of(self.bound.views_of[provider], position=position)
-        return last_heartbeats(self._beats[provider], t, self.as_of_us)
+        return self._beats[provider]
+
+    def _last(self, provider: str, t: Instants) -> Instants:
+        return last_heartbeats(self._heartbeats(provider), t, self.as_of_us)
 
     def _position(self, provider: str) -> int | None:
         positions = [self.position_of(view) for view in self.bound.views_of[provider]]
         return max((position for position in positions if position is not None), default=None)
+
+
+def _nowhere(_: FeatureView) -> None:
+    """Of a question without rows: no position."""
 
 
 def ask_service(

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from pathlib import Path
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from alignment.engines.local import earliest_needed
+from alignment.engines.spark.balancing import LABEL, Balance, balance
+from alignment.engines.spark.evenness import Parts
 from alignment.engines.spark.failures import labelled, spark_errors
 from alignment.engines.spark.frames import arrow_batches, is_spark_frame, plain_schema, session_of, spark_schema
-from alignment.engines.spark.packing import PACKED, SPINE, Address, Bucket, pack, unpack
-from alignment.engines.spark.reading import packed_input
+from alignment.engines.spark.packing import PACKED, SPINE, Bucket, Destination, pack, unpack
 from alignment.engines.spark.spines import SparkSpine, look_at, packed_spine
 from alignment.join import columns_of, known_until, provisional
 from alignment.labels import Label, label_source
 from alignment.observations import FrameLike
 from alignment.parts import Input, Pass, answers_in, plan_passes
 from alignment.service_join import ServiceQuestion
-from alignment.spine import Spine, check_spine
+from alignment.spine import PREDICTION_TIME, Spine, check_spine
 from alignment.views import FeatureView
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Work:
         following: Where the answered spine goes on to; None after the last pass.
         form: What the rows of the result are.
         plain: The result's columns in types that Spark has.
+        parts: What is in which bucket, where entities are cut by time.
     """
 
     answering: Pass
@@ -111,12 +112,13 @@ class Work:
     as_of_us: int | None
     status: bool
     prediction_time: str
-    following: Address | None
+    following: Destination | None
     form: Form
     plain: dict[str, pl.DataType]
+    parts: Parts | None = None
 
-    def answered(self, bucket: Bucket) -> pl.DataFrame:
-        """The bucket's part of the spine with its answers.
+    def answered(self, bucket: Bucket, number: int = 0) -> pl.DataFrame:
+        """The part of the spine that is in bucket `number`, with its answers.
 
         Raises:
             AlignmentError: See `point_in_time_join`.
@@ -124,8 +126,15 @@ class Work:
         spine, *frames = (
             bucket.frame(number, pl.DataFrame(schema=schema)) for number, schema in enumerate(self.schemas, SPINE)
         )
+        label_rows = None
+        if self.answering.label is not None and self.parts is not None and self.parts.cut_at(number) is not None:
+            label_rows = bucket.frame(LABEL, frames[self.answering.label_reads].clear())
         answers = self.answering.answer(
-            spine, frames, as_of_us=self.as_of_us, status=self.status, prediction_time=self.prediction_time
+            *(spine, frames),
+            as_of_us=self.as_of_us,
+            status=self.status,
+            prediction_time=self.prediction_time,
+            label_rows=label_rows,
         )
         return spine.hstack(answers.rename(lambda name: _ANSWER + name).get_columns())
 
@@ -141,7 +150,7 @@ class Work:
         with labelled():
             buckets = unpack(batches)
             for number in sorted(buckets):
-                found = self.answered(buckets.pop(number))
+                found = self.answered(buckets.pop(number), number)
                 if not found.height:
                     continue
                 if self.following is not None:
@@ -158,7 +167,7 @@ def join(
     as_of_us: int | None = None,
     position_of: Callable[[FeatureView], int | None] = lambda _: None,
     status: bool = False,
-    prediction_time: str = "prediction_time",
+    prediction_time: str = PREDICTION_TIME,
     question: ServiceQuestion | None = None,
     sources: bool = False,
     label: Label | None = None,
@@ -180,7 +189,7 @@ def join(
         question: What is asked of a service, if one is.
         sources: See `point_in_time_join`.
         label: Answered besides, its columns after the features.
-        label_position: Log position of a label that has observations of its own.
+        label_position: Log position at which the label is answered.
         provisional: Add `provisional` at the end, though no status is asked for.
         until_us: Rows after it are provisional; None asks the views.
         buckets: How many groups of entities; None decides by the number of rows.
@@ -192,33 +201,87 @@ def join(
         AlignmentError: What can be told without reading rows; the rest comes when they are, see `spark_errors`.
     """
     session = session_of(spark)
+    with spark_errors():
+        plan = planned(
+            spine,
+            views,
+            as_of_us=as_of_us,
+            position_of=position_of,
+            status=status,
+            prediction_time=prediction_time,
+            question=question,
+            sources=sources,
+            label=label,
+            label_position=label_position,
+            provisional=provisional,
+            until_us=until_us,
+        )
+        return _run(session, plan, _bucket_counts(session, plan, buckets))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        spine: The questions.
+        passes: One after the other; each is one shuffle.
+        works: What the tasks of each do.
+    """
+
+    spine: SparkSpine
+    passes: tuple[Pass, ...]
+    works: tuple[Work, ...]
+
+
+def planned(
+    spine: FrameLike,
+    views: Sequence[FeatureView],
+    *,
+    as_of_us: int | None = None,
+    position_of: Callable[[FeatureView], int | None] = lambda _: None,
+    status: bool = False,
+    prediction_time: str = PREDICTION_TIME,
+    question: ServiceQuestion | None = None,
+    sources: bool = False,
+    label: Label | None = None,
+    label_position: int | None = None,
+    provisional: bool = False,
+    until_us: int | None = None,
+) -> Plan:
+    """What a join will do; see `join` for the arguments.
+
+    Raises:
+        AlignmentError: What can be told without reading rows.
+    """
     read = list(views) if question is None else question.views
     needed = [name for view in read for name in view.spine_entities]
     if label is not None:
-        needed += label_source(label, views)[1]
+        rows, keys, _ = label_source(label, views)
+        home = next((view for view in views if view.observations is rows), None)
+        label = replace(label, observations=home or label.observations)
+        needed += keys
     asked = look_at(spine, needed, prediction_time)
     positions: dict[str, int | None] = {view.name: position_of(view) for view in read}
     passes = plan_passes(read, label=label, positions=positions | {"@label": label_position})
     for one in passes:
         one.check_keys(asked.schema)
+    bare = {view.name: view for one in passes for view in one.views}
     form = Form(
-        *(tuple(asked.schema), prediction_time, _bare(read, passes), question),
-        *(tuple(label.columns) if label is not None else (),),
-        *(known_until(views, as_of_us) if until_us is None and (status or provisional) else until_us,),
-        *(status, sources, provisional),
+        spine_columns=tuple(asked.schema),
+        prediction_time=prediction_time,
+        views=tuple(bare[view.name] for view in read),
+        question=None if question is None else question.without_rows(bare),
+        label_columns=() if label is None else tuple(label.columns),
+        until_us=known_until(views, as_of_us) if until_us is None and (status or provisional) else until_us,
+        status=status,
+        sources=sources,
+        provisional=provisional,
     )
-    works = _works(passes, asked, form, as_of_us)
-    with spark_errors():
-        return _run(session, passes, works, asked, _bucket_counts(session, passes, asked, buckets))
+    return Plan(asked, tuple(passes), _works(passes, asked, form, as_of_us))
 
 
-def _bare(views: Sequence[FeatureView], passes: Sequence[Pass]) -> tuple[FeatureView, ...]:
-    """The views without rows, in their order."""
-    named = {view.name: view for one in passes for view in one.views}
-    return tuple(named[view.name] for view in views)
-
-
-def _works(passes: Sequence[Pass], spine: SparkSpine, form: Form, as_of_us: int | None) -> list[Work]:
+def _works(passes: Sequence[Pass], spine: SparkSpine, form: Form, as_of_us: int | None) -> tuple[Work, ...]:
     """What each pass does, tried on no rows: so that the columns of the result are known."""
     schema, works = spine.schema, []
     status = form.status or form.question is not None
@@ -228,30 +291,32 @@ def _works(passes: Sequence[Pass], spine: SparkSpine, form: Form, as_of_us: int 
         empty = work.answered(Bucket())
         schema = dict(empty.schema)
         works.append(work)
-    return [*works[:-1], replace(works[-1], plain=plain_schema(form.made(empty).schema, "the result"))]
+    return *works[:-1], replace(works[-1], plain=plain_schema(form.made(empty).schema, "the result"))
 
 
-def _run(
-    session: SparkSession, passes: Sequence[Pass], works: Sequence[Work], spine: SparkSpine, buckets: Sequence[int]
-) -> DataFrame:
-    question = works[0].form.question
-    to = [Address(SPINE, one.keys, count) for one, count in zip(passes, buckets, strict=True)]
-    came = packed_spine(session, spine, to[0], None if question is None else question.wanted)
-    for place, (one, work) in enumerate(zip(passes, works, strict=True)):
-        count, last = buckets[place], place == len(passes) - 1
-        parts = [came]
-        for number, read in enumerate(one.inputs):
-            bounds = bounds_of(one, number, spine, work.as_of_us, status=work.status)
-            to_input = Address(number, read.keys, count)
-            parts.append(packed_input(session, read, to_input, as_of_us=bounds[0], event_from_us=bounds[1]))
-        together = reduce(lambda a, b: a.unionAll(b), parts).repartitionById(count, "bucket")
-        sent = replace(work, following=None if last else to[place + 1])
-        came = together.mapInArrow(sent.__call__, spark_schema(work.plain) if last else PACKED)
+def _run(session: SparkSession, plan: Plan, buckets: Sequence[int]) -> DataFrame:
+    spine, question = plan.spine, plan.works[0].form.question
+    ways = [_way(session, *each, spine) for each in zip(plan.passes, plan.works, buckets, strict=True)]
+    came = packed_spine(session, spine, ways[0].of_spine, None if question is None else question.wanted)
+    for place, (way, work) in enumerate(zip(ways, plan.works, strict=True)):
+        last, parts = place == len(ways) - 1, way.parts
+        together = reduce(lambda a, b: a.unionAll(b), [came, *way.packed_inputs(session)])
+        sent = replace(work, following=None if last else ways[place + 1].of_spine, parts=parts if parts.cuts else None)
+        shuffled = together.repartitionById(parts.count, "bucket")
+        came = shuffled.mapInArrow(sent.__call__, spark_schema(work.plain) if last else PACKED)
     return came
 
 
+def _way(session: SparkSession, one: Pass, work: Work, buckets: int, spine: SparkSpine) -> Balance:
+    """Where a pass's rows go."""
+    bounds = partial(bounds_of, one, spine=spine, as_of_us=work.as_of_us, status=work.status)
+    if buckets == 1:
+        return Balance(one, spine, Parts(1, np.zeros(1, np.uint32)), work.as_of_us, bounds)
+    return balance(session, one, spine, buckets, as_of_us=work.as_of_us, bounds=bounds)
+
+
 def bounds_of(
-    one: Pass, number: int, spine: SparkSpine, as_of_us: int | None, *, status: bool
+    one: Pass, number: int, *, spine: SparkSpine, as_of_us: int | None, status: bool
 ) -> tuple[int | None, int | None]:
     """Of an input's rows: the latest arrival and the earliest event that questions of the spine can use; None for any.
 
@@ -276,9 +341,10 @@ def bounds_of(
     return until, floor
 
 
-def _bucket_counts(session: SparkSession, passes: Sequence[Pass], spine: SparkSpine, given: int | None) -> list[int]:
+def _bucket_counts(session: SparkSession, plan: Plan, given: int | None) -> list[int]:
     """How many buckets each pass has."""
-    return [given or bucket_count(spine.rows + sum(map(rows_of, one.inputs)), slots_of(session)) for one in passes]
+    slots = slots_of(session)
+    return [given or bucket_count(plan.spine.rows + sum(map(rows_of, one.inputs)), slots) for one in plan.passes]
 
 
 def bucket_count(rows: int, slots: int) -> int:
@@ -300,8 +366,6 @@ def rows_of(read: Input) -> int:
     files_for: Any = getattr(rows.source, "files_for", None)
     if files_for is not None:
         return int(files_for(position=read.position).rows_read)
-    if isinstance(rows.frame, str | Path) or rows.source is not None:
-        return int(rows.lazy().select(pl.len()).collect().item())
     return int(rows.lazy().select(pl.len()).collect().item())
 
 
