@@ -387,7 +387,12 @@ def over_rows(bare: Observations, rows: pl.DataFrame) -> Observations:
 
 
 def carried(
-    views: Sequence[FeatureView], rows: pl.DataFrame, *, after_us: int, removals: int | None = None
+    views: Sequence[FeatureView],
+    rows: pl.DataFrame,
+    *,
+    after_us: int,
+    as_of_us: int | None,
+    removals: int | None = None,
 ) -> pl.Series:
     """Which rows a question after an instant may need, of those that had arrived by then.
 
@@ -399,6 +404,7 @@ def carried(
         rows: Of their input: everything that had arrived by `after_us`, or what was kept of it at an earlier instant and all that
             arrived since. Of a stretch of time alone: what is kept then is what may be needed of the stretch.
         after_us: No question is asked at this instant or before, microseconds.
+        as_of_us: Nothing that arrived later counts, and so none of it supersedes anything; None for no limit.
         removals: At most so many rows with a later arrival are retractions; None if that is not known.
 
     Returns:
@@ -409,11 +415,11 @@ def carried(
         part = over(view, rows)
         if not rows.height:
             break
-        keep |= _needed(part, after_us, removals)
+        keep |= _needed(part, after_us, as_of_us, removals)
     return pl.Series(keep)
 
 
-def _needed(view: FeatureView, after_us: int, removals: int | None) -> Bools:
+def _needed(view: FeatureView, after_us: int, as_of_us: int | None, removals: int | None) -> Bools:
     observations, compiled = view.observations, CompiledView(view)
     frame = checked(observations, []).frame
     with Pool(1) as pool:
@@ -430,13 +436,17 @@ def _needed(view: FeatureView, after_us: int, removals: int | None) -> Bools:
         *([ISSUE] if ISSUE in frame.columns else []),
         *([pl.struct(observations.key).rank("dense").alias(KEY)] if observations.key else []),
     )
+    counting = np.arange(frame.height)
+    if as_of_us is not None:
+        counting = np.flatnonzero(frame[ARRIVAL].to_numpy() <= as_of_us)
+        described = described[counting]
     hides = bool(observations.key) or any(isinstance(one, Latest) and one.skip_null for one in compiled.features)
     taken = int(described[RETRACTION].sum())  # the event that a retraction took away is among the newest all the same
     keep = _ALL if removals is None or hides else min(_ALL, removals + taken + compiled.reach(after_us)[1])
-    near = np.ones(frame.height, np.bool_) if observations.key else _near(compiled, described, after_us, keep)
+    near = np.ones(described.height, np.bool_) if observations.key else _near(compiled, described, after_us, keep)
     stays = needed_rows(compiled, described.filter(near), oldest=after_us, keep_events=keep)[0]
     found = np.zeros(frame.height, np.bool_)
-    found[near] = stays.to_numpy()
+    found[counting[near]] = stays.to_numpy()
     return found
 
 

@@ -154,7 +154,9 @@ class Cut:
         one = self._work.one
         views = [view for view, read in zip(one.views, one.reads, strict=True) if read == place]
         later = int(self._gone[place, part + 1 :].sum())
-        return frame.filter(carried(views, frame, after_us=int(self._cuts[part]), removals=later))
+        return frame.filter(
+            carried(views, frame, after_us=int(self._cuts[part]), as_of_us=self._work.task.as_of_us, removals=later)
+        )
 
     def _check(
         self, part: int, asked: Store, parts: Sequence[Store], kept: Sequence[pl.DataFrame], labels: Store | None

@@ -90,9 +90,16 @@ def answer_in_stretches(
             if not views:
                 continue
             if fold == "running":
-                kept[n] = together[n].filter(carried(views, together[n], after_us=after, removals=removals))
+                kept[n] = together[n].filter(
+                    carried(views, together[n], after_us=after, as_of_us=as_of_us, removals=removals)
+                )
             else:  # each stretch by itself; what is left of it is put to what is left of those before
-                kept[n] = pl.concat([kept[n], own[n].filter(carried(views, own[n], after_us=after, removals=removals))])
+                kept[n] = pl.concat(
+                    [
+                        kept[n],
+                        own[n].filter(carried(views, own[n], after_us=after, as_of_us=as_of_us, removals=removals)),
+                    ]
+                )
     return found
 
 
