@@ -525,8 +525,14 @@ FAULTS = [
             (
                 "a stamp may repeat the one before",
                 "R14",
-                "return max(now + margin, head.last_stamp_us + 1, received",
-                "return max(now + margin, head.last_stamp_us, received",
+                "return max(shown + margin, head.last_stamp_us + 1)",
+                "return max(shown + margin, head.last_stamp_us)",
+            ),
+            (
+                "a clock that was set back takes the margin with it",
+                "R14",
+                "shown = max(now, received) if",
+                "shown = now if",
             ),
             (
                 "a row that was set aside is gone from a whole state",
@@ -914,8 +920,8 @@ FAULTS = [
     Fault(
         "labels arrive when outages say",
         "R12",
-        "    rows_of = {view.name: view.observations for view in views}\n    home: str",
-        "    views = tuple(transform_arrivals(views, outages=outages))\n    rows_of = {view.name: view.observations for view in views}\n    home: str",
+        "evaluate_label(label, asked, views, as_of_us=recipe.as_of_us",
+        "evaluate_label(label, asked, transform_arrivals(views, outages=outages), as_of_us=recipe.as_of_us",
         tests="arrivals",
     ),
     # --- replay --------------------------------------------------------------------------------------------------------
@@ -1095,8 +1101,8 @@ FAULTS = [
     Fault(
         "a window's rows begin one later",
         "R8",
-        "else (events >= low) & (events <= high)",
-        "else (events > low) & (events <= high)",
+        "if low is None else (events >= low) & (events <= high)",
+        "if low is None else (events > low) & (events <= high)",
         tests="explanations",
     ),
     Fault(
@@ -1317,5 +1323,62 @@ FAULTS = [
         'pl.col("arrival_time")',
         package="ingestion",
         tests="delays",
+    ),
+    # --- a join in parts ------------------------------------------------------------------------------------------
+    Fault(
+        "what arrived after as_of supersedes what is carried",
+        "R1",
+        "        described = described[counting]\n",
+        "        counting = np.arange(frame.height)\n",
+        tests="parts",
+    ),
+    Fault(
+        "an event that was taken away fills a place among the newest",
+        "R3",
+        "min(_ALL, removals + taken + compiled",
+        "min(_ALL, removals + compiled",
+        tests="parts",
+    ),
+    Fault(
+        "nothing is kept for events that will be taken away",
+        "R3",
+        "min(_ALL, removals + taken + compiled",
+        "min(_ALL, taken + compiled",
+        tests="parts",
+    ),
+    Fault(
+        "a series with few events is cut at the floor of bounded features",
+        "R6",
+        '        .filter(pl.col("nth").is_not_null())  # of fewer events none is known to be too old\n',
+        "",
+        tests="parts",
+    ),
+    Fault(
+        "only the newest value is carried, though it is null and nulls are skipped",
+        "R6",
+        "hides = bool(observations.key) or any(isinstance(one, Latest) and one.skip_null for one in compiled.features)",
+        "hides = bool(observations.key)",
+        tests="parts",
+    ),
+    Fault(
+        "an id whose event may move is carried like an event",
+        "R4",
+        "near = np.ones(described.height, np.bool_) if observations.key else _near(",
+        "near = _near(",
+        tests="parts",
+    ),
+    Fault(
+        "what one view needs is carried, and not what another needs of the same rows",
+        "R1",
+        "        keep |= _needed(",
+        "        keep = _needed(",
+        tests="parts",
+    ),
+    Fault(
+        "keys of another width fall into another bucket",
+        "R17",
+        "row_hashes([frame[name] for name in columns], _SALT)",
+        "row_hashes([frame[name].cast(pl.String) + str(frame[name].dtype) for name in columns], _SALT)",
+        tests="parts",
     ),
 ]
