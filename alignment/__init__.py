@@ -5,6 +5,7 @@ from alignment.dataset import Dataset, Rebuilt, build_dataset, rebuild
 from alignment.delay_fitting import compare_delays, fit_delay, fit_fixed_delay, fit_publish_schedule
 from alignment.delay_report import DelayReport, assess_delay
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule, ShiftedDelay
+from alignment.dry_run import BuildPlan, plan_dataset
 from alignment.empirical_delay import EmpiricalDelay
 from alignment.errors import (
     AggregateOverflowError,
@@ -58,6 +59,7 @@ from alignment.services import FeatureService, Variant, constant
 from alignment.snapshot import snapshot
 from alignment.spine import PREDICTION_TIME, make_spine
 from alignment.splits import Split, split_at, time_splits
+from alignment.unit_costs import UnitCosts
 from alignment.views import FeatureView
 from alignment.whatif_delay import SHIFTS, DelayCost, delay_cost
 from alignment.whatif_outage import OutageCost, outage_cost
@@ -65,6 +67,7 @@ from alignment.whatif_outage import OutageCost, outage_cost
 __all__ = [
     "PREDICTION_TIME",
     "SHIFTS",
+    "BuildPlan",
     "Dataset",
     "DelayCost",
     "Rebuilt",
@@ -89,6 +92,7 @@ __all__ = [
     "PublishSchedule",
     "ShiftedDelay",
     "Split",
+    "UnitCosts",
     "Variant",
     "arrival_age",
     "assess_delay",
@@ -111,6 +115,7 @@ __all__ = [
     "leak_report",
     "make_spine",
     "outage_cost",
+    "plan_dataset",
     "point_in_time_join",
     "ReplaySummary",
     "replay",

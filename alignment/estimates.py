@@ -1,4 +1,4 @@
-"""What a build takes, worked out from how much there is: seconds and bytes of each read, and buckets that fit a limit."""
+"""What a build takes, worked out from how much there is: seconds and bytes of each read."""
 
 from __future__ import annotations
 
@@ -134,21 +134,3 @@ def _rate(extent: Extent, spine: SpineExtent) -> float:
     if not extent.rows or extent.first_event_us is None or extent.last_event_us is None or not spine.entities:
         return 0.0
     return extent.rows / spine.entities / max(1, extent.last_event_us - extent.first_event_us)
-
-
-def bucket_count(row_bytes: float, room: float, *, entities: int | None = None) -> int:
-    """How many buckets of entities, so that the rows of one take no more than there is room for.
-
-    Buckets are not equally large: each is planned at half of the room.
-
-    Args:
-        row_bytes: What all rows take together.
-        room: What one bucket may take, bytes.
-        entities: No more buckets than these.
-
-    Example:
-        >>> bucket_count(100e9, 4e9), bucket_count(1e9, 4e9), bucket_count(100e9, 4e9, entities=10)
-        (50, 1, 10)
-    """
-    wanted = 1 if row_bytes <= room else ceil(2 * row_bytes / max(1.0, room))
-    return max(1, wanted if entities is None else min(wanted, entities))

@@ -7,6 +7,7 @@ read. Of a spine on disk the entity columns are read, to count entities, unless 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,10 @@ from alignment.spine import PREDICTION_TIME, check_spine
 COUNTED_ROWS = 50_000_000
 """Entities of a longer spine on disk are not counted."""
 _UNITS = {"milliseconds": 1_000, "microseconds": 1, "nanoseconds": 0}
-_WHOLE = ("Parquet SCAN", "PROJECT", "WITH_COLUMNS", "[", "simple", "DF [")
-"""How lines of a query begin that keeps every row and so can be counted without being run."""
+_WHOLE = re.compile(
+    r'(Parquet SCAN|PROJECT|ESTIMATED|WITH_COLUMNS|\[|DF \[|SELECT \[(col\("[^"]*"\)(\.alias\("[^"]*"\))?(, )?)*\]$)'
+)
+"""Lines of a query that keeps every row and so can be counted without being run."""
 _FIXED: dict[type[pl.DataType], float] = {
     pl.Boolean: 0.125,
     pl.Int8: 1,
@@ -270,7 +273,7 @@ def _scaled(value: int, scale: int | None) -> int:
 def _countable(lazy: pl.LazyFrame) -> int | None:
     """How many rows a query gives if that can be told without running it."""
     lines = [line.strip() for line in lazy.explain(optimized=False).splitlines()]
-    if not all(not line or line.startswith(_WHOLE) for line in lines):
+    if not all(not line or _WHOLE.match(line) for line in lines):
         return None
     return int(lazy.select(pl.len()).collect().item())
 

@@ -22,6 +22,7 @@ COPIES = 2.5
 """How often a row's columns are in memory while it is answered from."""
 BESIDES = 80.0
 """Bytes that a row takes besides its columns meanwhile; see `layout`."""
+PER_QUESTION = 64.0
 _MOST_BUCKETS = 1 << 10
 _GROUPS = 4
 """Buckets there are per group, about: the more, the evener groups can be made."""
@@ -45,6 +46,11 @@ class Portions:
     def of(cls, room: int) -> Portions:
         """The portions of so many bytes."""
         return cls(batch=min(room // 24, 128 * _MIB), group=room // 2, out=min(room // 12, 256 * _MIB))
+
+
+def question_cost(answer_width: float) -> float:
+    """Bytes that a question takes besides its columns while it is answered, its answers among them."""
+    return PER_QUESTION + 3 * answer_width
 
 
 def buckets_under(cost: float, group: int) -> int:

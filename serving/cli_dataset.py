@@ -15,9 +15,12 @@ from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
 from serving.errors import OptionError
 from serving.files import read_parquet
+from serving.machine import available_memory
 from serving.rebuilding import read_manifest, rebuild_dataset
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ingestion.checks import ContractReport
     from serving.declarations import Declarations
 
@@ -57,7 +60,7 @@ def spine_of(declared: Declarations, file: Path | None) -> Any:
 @app.command()
 def build(
     views: Views,
-    out: Annotated[Path, typer.Argument(help="New folder for data.parquet and manifest.json.")],
+    out: Annotated[Path | None, typer.Argument(help="New folder for data.parquet and manifest.json.")] = None,
     spine: Spine = None,
     as_of: AsOf = None,
     engine: Annotated[str, typer.Option(help="local or duckdb.")] = "local",
@@ -73,11 +76,21 @@ def build(
     providers: Annotated[
         Path | None, typer.Option(help="File that declares providers: hold the features against their contracts.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read and how much it takes, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a training set and write it with its manifest; exits with 1 if it breaks a contract."""
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
+    if dry_run:
+        plan(declared, spine, moment, service=service, variant=variant, as_json=as_json)
+        return
+    if out is None:
+        raise OptionError(
+            "it is not said where the data set goes", f"name a new folder: asknown dataset build {views} sets/one"
+        )
     dataset = al.build_dataset(
         spine_of(declared, spine),
         declared.views,
@@ -103,6 +116,46 @@ def build(
         render.say(f"{name}: {report}")
     if not all(report.ok for report in reports.values()):
         raise typer.Exit(NO)
+
+
+def plan(
+    declared: Declarations,
+    spine: Path | None,
+    as_of: datetime | None,
+    *,
+    service: str | None,
+    variant: str | None,
+    as_json: bool,
+) -> None:
+    """Print what a build would read and take, and which engine to use.
+
+    Args:
+        declared: What the views file declares.
+        spine: A Parquet file, which goes before the declared spine.
+        as_of: Nothing that arrived later counts.
+        service: Name of a service.
+        variant: Name of one of its variants.
+        as_json: For programs.
+
+    Raises:
+        OptionError: If there is no spine.
+    """
+    if spine is not None:
+        read_parquet(spine, columns=[])  # says what is wrong with the file
+    told = al.plan_dataset(
+        spine if spine is not None else spine_of(declared, None),
+        declared.views,
+        label=declared.label,
+        as_of=as_of,
+        service=None if service is None else declared.service(service),
+        variant=variant,
+        memory=available_memory(),
+    )
+    if as_json:
+        render.as_json(told)
+    else:
+        typer.echo(str(told))
+        typer.echo(f"on the command line: {told.advice.options}")
 
 
 def held_against(file: Path, declared: Declarations, frame: pl.DataFrame) -> dict[str, ContractReport]:

@@ -21,7 +21,7 @@ from alignment.bounds import shifted
 from alignment.durations import EARLIEST, LATEST, nearest_instant
 from alignment.engines.spilling_read import batches, buckets_of, count_rows, read_as, row_width, spread, times_of
 from alignment.engines.spilling_store import Spill, Store, spill_folder
-from alignment.memory import BESIDES, COPIES, Portions, buckets_under
+from alignment.memory import BESIDES, COPIES, PER_QUESTION, Portions, buckets_under, question_cost
 from alignment.observations import FrameLike, as_lazy
 from alignment.parts import Input, Pass
 from alignment.rows import ARRIVAL
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 ROW = "@row"
 _FINE = 1 << 20
 """Buckets in which it is remembered whether anything is asked; the coarser ones are these modulo their number."""
-_PER_QUESTION = 64.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def answer_in_parts(
 def fits(spine: FrameLike, task: Task, room: int) -> bool:
     """Whether a join needs no more memory than that, whatever is done at once."""
     questions = count_rows(as_lazy(spine, "the spine"))
-    cost = questions * (_PER_QUESTION + 2 * task.answer_width() + 2 * row_width(as_lazy(spine, "the spine")))
+    cost = questions * (PER_QUESTION + 2 * task.answer_width() + 2 * row_width(as_lazy(spine, "the spine")))
     for one in task.passes:
         for given in one.inputs:
             rows = given.rows()
@@ -284,7 +283,7 @@ class Grouped:
         return COPIES * frame.estimated_size() + BESIDES * frame.height
 
     def _question_cost(self) -> float:
-        return _PER_QUESTION + 3 * self.task.answer_width()
+        return question_cost(self.task.answer_width())
 
     def question_costs(self, spine: Store, bucket: int) -> float:
         """Bytes that answering the questions of a bucket takes, about."""

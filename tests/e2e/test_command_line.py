@@ -457,3 +457,20 @@ def test_the_installed_command_keeps_data_and_talk_apart_and_uses_no_colour_in_a
     assert (failed.returncode, failed.stdout) == (2, "")
     assert failed.stderr.startswith("OptionError: readings.parquet: it has no column 'x' for --event-time\n")
     assert "\x1b" not in done.stdout + failed.stdout + failed.stderr
+
+
+def test_a_dry_run_says_what_a_build_would_read_and_writes_nothing(
+    logged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(Path().rglob("*"))
+    assert run(["dataset", "build", "views.py", "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("spine: 24 rows of ")
+    assert "weather  log mast " in text
+    assert text.endswith("on the command line: --engine local\n")
+    assert run(["dataset", "build", "views.py", "sets/one", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["reads"][0]["provider"], plan["reads"][0]["stored_rows"]) == ("mast", 6)
+    assert sorted(Path().rglob("*")) == before
+    assert run(["dataset", "build", "views.py"]) == 2
+    assert "hint: name a new folder: asknown dataset build views.py sets/one" in capsys.readouterr().err
