@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from alignment.arrivals import transform_arrivals
+from alignment.dataset_writing import (
+    DATA,
+    ROW_GROUP,
+    Tally,
+    check_folder,
+    write_manifest,
+    write_rows,
+)
 from alignment.definitions import (
     read_moves,
     read_observations,
@@ -20,39 +29,79 @@ from alignment.definitions import (
 )
 from alignment.delays import DelayRule
 from alignment.errors import DatasetError
-from alignment.hashing import frame_hash
-from alignment.join import Positions, known_until, point_in_time_join, provisional
+from alignment.join import Positions, check_limit, known_until, point_in_time_join, position_of
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
-from alignment.observations import FrameLike, Observations
+from alignment.observations import FrameLike, Observations, as_lazy
 from alignment.outages import Outage
-from alignment.recipe import FORMAT, Content, file_sha256, make_recipe
-from alignment.service_join import VariantRows
+from alignment.recipe import FORMAT, Recipe, make_recipe
+from alignment.service_join import VariantRows, ask_service
 from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.views import FeatureView
 
-DATA, MANIFEST = "data.parquet", "manifest.json"
+if TYPE_CHECKING:
+    from alignment.larger import Part
 
 
-@dataclass(frozen=True, slots=True)
 class Dataset:
     """A training set.
 
+    Args:
+        frame: Its rows; None if they are in `folder` alone.
+        manifest: See below.
+        views: See below.
+        label: See below.
+        folder: Where it was written as it was made, if it was.
+
     Attributes:
-        frame: The spine's columns, a column per feature, `label`, `label_event_time`, `label_arrival_time` if there is a
-            label, and `provisional` (whether t lies after `as_of`, or after what a log is known to have seen).
         manifest: Where it came from and what is in it, as plain data: `as_of`, log positions, service, definitions and their hash,
             spine hash, package versions, rows and nulls per feature (of fallbacks also how many rows each answered), arrival
             kinds, content hash.
         views: What it was built with.
         label: The label it was built with.
+        folder: Where `data.parquet` and `manifest.json` are, if it was written as it was made.
     """
 
-    frame: pl.DataFrame
-    manifest: dict[str, Any]
-    views: tuple[FeatureView, ...] = field(default=(), repr=False)
-    label: Label | None = field(default=None, repr=False)
+    def __init__(
+        self,
+        frame: pl.DataFrame | None,
+        manifest: dict[str, Any],
+        views: tuple[FeatureView, ...] = (),
+        label: Label | None = None,
+        *,
+        folder: Path | None = None,
+    ) -> None:
+        if frame is None and folder is None:
+            raise DatasetError("a data set has neither rows nor a folder that has them", "pass frame or folder.")
+        self._frame = frame
+        self.manifest = manifest
+        self.views = views
+        self.label = label
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        where = f" in {self.folder}" if self._frame is None else ""
+        return f"Dataset({self.manifest['spine']['rows']} rows{where}, as of {self.manifest['as_of']})"
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The spine's columns, a column per feature, `label`, `label_event_time`, `label_arrival_time` if there is a label, and
+        `provisional` (whether t lies after `as_of`, or after what a log is known to have seen).
+
+        Of a data set that was written as it was made it is read whole, each time; `scan` reads what is asked for.
+        """  # noqa: D205 - the first sentence is that long
+        if self._frame is None:
+            return pl.read_parquet(self._file, glob=False)
+        return self._frame
+
+    def scan(self) -> pl.LazyFrame:
+        """The same rows, lazily: of a data set in a folder only what a query needs is read."""
+        return pl.scan_parquet(self._file, glob=False) if self._frame is None else self._frame.lazy()
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.folder or "") / DATA
 
     def write(self, path: str | Path) -> Path:
         """Write `data.parquet` and `manifest.json` into the folder `path`; the manifest comes last.
@@ -66,23 +115,14 @@ class Dataset:
             DatasetError: If there is another data set in the folder.
         """
         folder = Path(path)
-        target = folder / MANIFEST
-        if target.exists() and json.loads(target.read_text())["content_hash"] != self.manifest["content_hash"]:
-            raise DatasetError(
-                f"{folder} holds another data set", "write to a new folder; data sets are not overwritten."
-            )
+        check_folder(folder, self.manifest["content_hash"])
         json.dumps(self.manifest)  # what cannot be written down is said before anything is there
         folder.mkdir(parents=True, exist_ok=True)
-        self.frame.write_parquet(folder / DATA, compression="lz4")
-        manifest = self.manifest | {"data": DATA, "data_sha256": file_sha256(folder / DATA)}
-        partial = target.with_suffix(".partial")
-        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        partial.replace(target)
-        for source in {id(s): s for view in self.views if (s := view.observations.source) is not None}.values():
-            register = getattr(source, "register_dataset", None)
-            if register is not None:
-                register(target)
-        return target
+        if self._frame is not None:
+            self._frame.write_parquet(folder / DATA, compression="lz4", row_group_size=ROW_GROUP)
+        elif self._file.resolve() != (folder / DATA).resolve():
+            shutil.copyfile(self._file, folder / DATA)
+        return write_manifest(folder, self.manifest, self.views)
 
     @property
     def feature_columns(self) -> list[str]:
@@ -122,6 +162,9 @@ def build_dataset(
     outages: Sequence[Outage] | Outage = (),
     delays: Mapping[str, DelayRule] | None = None,
     seed: int | None = None,
+    into: str | Path | None = None,
+    memory_limit: str | int | None = None,
+    spill: str | Path | None = None,
 ) -> Dataset:
     """A training set: for every spine row the features as serving would have answered, and the label as it came true.
 
@@ -141,6 +184,9 @@ def build_dataset(
         outages: Features as they would have been under these; see `transform_arrivals`. Labels stay what they were.
         delays: Features as they would have been with these delays, by provider.
         seed: Seed of the delay rules that draw; None leaves each its own.
+        into: New folder to write the data set to as it is made, as `Dataset.write` would; then it need not fit in memory.
+        memory_limit: How much memory the process may take, e.g. `"4GiB"`; see `point_in_time_join`.
+        spill: Folder for what does not fit; None for `into`, or else the system's folder of temporary files.
 
     Returns:
         The data set; its frame has the spine's rows in order.
@@ -186,6 +232,12 @@ def build_dataset(
         delays=delays,
         seed=seed,
     )
+    tally, folder = Tally(recipe, known_until(views, recipe.as_of_us)), None if into is None else Path(into)
+    if check_limit(memory_limit, engine):
+        room = spill if spill is not None or folder is None else folder.parent
+        parts = _larger(recipe, spine, memory_limit, threads, room, rows)
+        if parts is not None:
+            return _in_parts(tally, parts, folder)
     frame = point_in_time_join(
         spine,
         transform_arrivals(views, outages=outages, delays=delays, seed=seed),
@@ -199,29 +251,80 @@ def build_dataset(
         rows=rows,
         sources=service is not None,
     )
-    told = {name: frame[f"{name}__source"] for name in recipe.feature_columns if f"{name}__source" in frame.columns}
-    answers = [*recipe.feature_columns, *(f"{name}__source" for name in told)]
-    asked = check_spine(frame.drop(answers), [], prediction_time)
-    recipe.check_spine(asked.frame.columns)
-    if not sources:
-        frame = frame.drop([f"{name}__source" for name in told])
+    labels = None
     if label is not None:
-        check_spine(asked.frame, label_source(label, views)[1], prediction_time)
-        found = evaluate_label(
-            label, asked, views, as_of_us=recipe.as_of_us, position=recipe.label_position, threads=threads
-        )
-        frame = frame.hstack(found.get_columns())
-    frame = frame.with_columns(provisional(asked.t, known_until(views, recipe.as_of_us)))
-    content = Content(
-        rows=frame.height,
-        spine_columns=asked.frame.columns,
-        spine_hash=frame_hash(asked.frame),
-        nulls={name: frame[name].null_count() for name in recipe.answer_columns},
-        told={name: dict(series.value_counts(sort=True).iter_rows()) for name, series in told.items()},
-        provisional_rows=int(frame["provisional"].sum()),
-        content_hash=frame_hash(frame),
+        recipe.check_spine([name for name in frame.columns if name not in recipe.feature_columns])
+        asked = check_spine(frame, label_source(label, views)[1], prediction_time)
+        at = recipe.label_position
+        labels = evaluate_label(label, asked, views, as_of_us=recipe.as_of_us, position=at, threads=threads)
+    frame = tally.finished(frame, labels)
+    manifest = recipe.manifest(tally.content_of(frame), engine=engine)
+    dataset = Dataset(frame, manifest, views, label, folder=folder)
+    if folder is not None:
+        dataset.write(folder)
+    return dataset
+
+
+def _larger(
+    recipe: Recipe,
+    spine: FrameLike,
+    memory_limit: str | int,
+    threads: int | None,
+    spill: str | Path | None,
+    rows: VariantRows,
+) -> Iterator[Part] | None:
+    """The rows of a data set in parts; None if it fits in memory.
+
+    Raises:
+        MemoryLimitError: If the limit cannot be kept.
+        DuplicateColumnError: If a label column has the name of another.
+    """
+    from alignment.larger import Larger
+
+    recipe.check_spine(as_lazy(spine, "the spine").collect_schema().names())
+    question = ask_service(
+        recipe.service,
+        recipe.views,
+        variant=recipe.asked["variant"],
+        rows=rows,
+        position_of=lambda view: position_of(view, recipe.head),
+        as_of_us=recipe.as_of_us,
     )
-    return Dataset(frame, recipe.manifest(content, engine=engine), views, label)
+    return Larger(
+        recipe.views,
+        recipe.as_of_us,
+        status=False,
+        prediction_time=recipe.prediction_time,
+        positions=recipe.head,
+        sources=recipe.service is not None,
+        threads=threads,
+        question=question,
+        label=recipe.label,
+        label_position=None if recipe.label is None else recipe.label_position,
+        moved=bool(recipe.moves),
+        spill=spill,
+    ).under(memory_limit, spine)
+
+
+def _in_parts(tally: Tally, parts: Iterator[Part], folder: Path | None) -> Dataset:
+    """A data set of rows that come in parts: written as they come, or, without a folder, collected."""
+    recipe = tally.recipe
+    made = (tally.finished(frame, labels) for frame, labels in parts)
+    if folder is None:
+        frame = pl.concat(list(made), rechunk=False)
+        manifest = recipe.manifest(tally.content_of(frame), engine="local")
+        return Dataset(frame, manifest, recipe.views, recipe.label)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{DATA}.partial"
+    try:
+        write_rows(made, partial)
+        manifest = recipe.manifest(tally.content_in(partial), engine="local")
+        check_folder(folder, manifest["content_hash"])
+        partial.replace(folder / DATA)
+    finally:
+        partial.unlink(missing_ok=True)
+    write_manifest(folder, manifest, recipe.views)
+    return Dataset(None, manifest, recipe.views, recipe.label, folder=folder)
 
 
 def rebuild(

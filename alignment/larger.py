@@ -42,6 +42,7 @@ class Larger:
         question: What is asked of a service, if one is.
         label: Answered besides, if given.
         label_position: Position at which the label is read.
+        moved: Whether arrivals are to be moved before the join.
         spill: Folder for what does not fit.
     """
 
@@ -56,6 +57,7 @@ class Larger:
     question: ServiceQuestion | None = None
     label: Label | None = None
     label_position: int | None = None
+    moved: bool = False
     spill: str | Path | None = None
 
     @property
@@ -106,14 +108,11 @@ class Larger:
         Raises:
             MemoryLimitError: If arrivals are moved, or a service goes by the rows of a frame or by newest events.
         """
-        from alignment.arrivals import TransformedSource
-
-        for view in self.views:
-            if isinstance(view.observations.source, TransformedSource):
-                raise MemoryLimitError(
-                    f"arrivals of view {view.name!r} are moved, for which all of them are needed at once",
-                    "leave memory_limit out, or ask without outages and delays.",
-                )
+        if self.moved or any(view.observations.moved_by for view in self.views):
+            raise MemoryLimitError(
+                "outages and delays move arrivals, for which all of them are needed at once, and they do not fit",
+                "allow more memory, or ask without outages and delays.",
+            )
         if self.question is None:
             return
         bound = self.question.bound
@@ -139,9 +138,11 @@ class Larger:
         Raises:
             MemoryLimitError: If too little is left to begin.
         """
-        self.check()
         room = room_under(limit)
-        return None if fits(spine, self.task(), room) else self.parts(spine, Portions.of(room))
+        if fits(spine, self.task(), room // 2 if self.moved else room):
+            return None
+        self.check()
+        return self.parts(spine, Portions.of(room))
 
     def whole(self, limit: str | int, spine: FrameLike) -> pl.DataFrame | None:
         """The rows of `under` in one frame.
