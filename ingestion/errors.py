@@ -19,8 +19,7 @@ IngestionError
 │   └── BackfillRefusedError     history that would change what was dropped as unchanged
 ├── QuestionError                what was asked of the log
 │   ├── UnknownColumnError       the log has no such column
-│   ├── PositionError            the log has not got that far
-│   └── SqlNameError             two columns have one name in SQL
+│   └── PositionError            the log has not got that far
 ├── QuarantineError              a quarantined row is not there, or is done with
 ├── ErasureError                 an erasure cannot be made or is not complete
 ├── ProviderError                a declaration of providers cannot be read, or means nothing
@@ -343,16 +342,6 @@ class PositionError(QuestionError):
         super().__init__(
             f"the log of {provider!r} ends at position {head}; position {position} does not exist yet",
             "pass position=None for all there is, or copy the newer log here.",
-        )
-
-
-class SqlNameError(QuestionError):
-    """Two columns of a log differ in case alone, which SQL does not see."""
-
-    def __init__(self, first: str, second: str, provider: str) -> None:
-        super().__init__(
-            f"provider {provider!r}: the columns {first!r} and {second!r} differ in case alone, which SQL does not see",
-            f'rename one: log.rename_column("{second}", "{second}_2").',
         )
 
 

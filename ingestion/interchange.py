@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from ingestion.errors import SqlNameError
 from ingestion.reading import OBSERVATION, RESTAMP
 from ingestion.schema import INSTANT, SYSTEM_COLUMNS
 
@@ -131,7 +130,7 @@ def snapshot_sql(
     log: ObservationLog,
     dialect: Dialect = "duckdb",
     *,
-    source: Source | None = "delta",
+    source: Source = "delta",
     relation: str | None = None,
     names: SqlNames | None = None,
 ) -> list[str]:
@@ -153,9 +152,6 @@ def snapshot_sql(
     Returns:
         The statements, to be executed in this order; none ends with a semicolon.
 
-    Raises:
-        SqlNameError: If two columns differ in case alone.
-
     Example:
         >>> import tempfile
         >>> from ingestion import create_log
@@ -168,7 +164,7 @@ def snapshot_sql(
     table = log.table
     table.refresh()
     made = _Statements(table, dialect, names or sql_names([log.provider])[log.provider])
-    rows = made.rows(relation if relation is not None else None, source or "delta")
+    rows = made.rows(relation, source)
     return [rows, made.observations(), made.as_of()]
 
 
@@ -181,11 +177,6 @@ class _Statements:
         self.stored: dict[str, pl.DataType] = table.stored_schema()
         for name in self.definition.key_columns:  # an empty log does not know its keys' types
             self.stored.setdefault(name, pl.String())
-        by_case: dict[str, str] = {}
-        for name in self.stored:
-            other = by_case.setdefault(name.lower(), name)
-            if other != name:
-                raise SqlNameError(other, name, table.provider)
 
     def quoted(self, name: str) -> str:
         """A name as SQL, whatever it is."""

@@ -39,6 +39,7 @@ from serving import (
     cli_quickstart,
     cli_replay,
     cli_serve,
+    cli_sql,
     cli_status,
     cli_ui,
     cli_upkeep,
@@ -83,6 +84,7 @@ app.command("label-maturity")(cli_maturity.label_maturity)
 app.add_typer(cli_delays.app, name="delays")
 app.command("explain")(cli_explain.explain)
 app.command("lineage")(cli_lineage.lineage)
+app.command("sql")(cli_sql.sql)
 app.command("replay")(cli_replay.replay)
 app.command("resolve")(cli_lineage.resolve)
 app.command("serve")(cli_serve.serve)

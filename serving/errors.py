@@ -5,7 +5,8 @@ ServingError
 ├── ListeningError       the port is taken, or the host is not this machine's
 ├── MissingExtraError    a library that an extra brings is not installed
 ├── NoLogsError          there are no logs at an address
-└── OptionError          options of a command do not fit each other
+├── OptionError          options of a command do not fit each other
+└── QueryError           a query in SQL cannot be read or run
 """
 
 from __future__ import annotations
@@ -60,10 +61,15 @@ class NoLogsError(ServingError):
         root: The folder or address.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, or_else: str = "") -> None:
         self.root = root
-        super().__init__(f"there are no logs at {root!r}", f"asknown log append {root} PROVIDER FILE --entities COLUMN")
+        hint = f"asknown log append {root} PROVIDER FILE --entities COLUMN"
+        super().__init__(f"there are no logs at {root!r}", f"{hint}\n{or_else}" if or_else else hint)
 
 
 class OptionError(ServingError):
     """Options of a command do not fit each other."""
+
+
+class QueryError(ServingError):
+    """A query in SQL cannot be read or run."""

@@ -122,10 +122,11 @@ def facts(pairs: Mapping[str, Any], *, title: str | None = None) -> None:
 
 def as_json(value: Any) -> None:
     """Print a value as JSON on standard output: instants as ISO 8601 in UTC, durations in seconds."""
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(value, default=plain, indent=2, allow_nan=False) + "\n")
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
+    """What JSON has no form for: instants as ISO 8601 in UTC, durations in seconds, reports as they describe themselves."""
     if isinstance(value, datetime | date):
         return value.isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
