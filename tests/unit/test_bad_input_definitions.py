@@ -386,9 +386,9 @@ CASES = [
     ),
     case(
         "an unknown engine",
-        lambda: join(engine="spark"),
+        lambda: join(engine="flink"),
         al.UnknownEngineError,
-        "no engine is called 'spark'\n\nhint: choose from 'local', 'duckdb'.",
+        "no engine is called 'flink'\n\nhint: choose from 'local', 'duckdb', 'spark'.",
     ),
     case(
         "a naive as_of",

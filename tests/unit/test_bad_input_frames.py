@@ -147,7 +147,7 @@ CASES = [
         "a spine that is a list",
         lambda: join([{"station": "a"}]),
         al.ColumnTypeError,
-        "the spine: a list is not a frame\n\nhint: pass a Polars, Arrow or pandas frame, a Parquet path, or a log.",
+        "the spine: a list is not a frame\n\nhint: pass a Polars, Arrow, pandas or Spark frame, a Parquet path or Delta folder, or a log.",
     ),
     case(
         "a spine that has the result's column already",
@@ -402,7 +402,7 @@ CASES = [
         al.ColumnTypeError,
         "the observations of view 'weather': a dict is not a frame\n"
         "\n"
-        "hint: pass a Polars, Arrow or pandas frame, a Parquet path, or a log.",
+        "hint: pass a Polars, Arrow, pandas or Spark frame, a Parquet path or Delta folder, or a log.",
     ),
     case(
         "a frame with one column twice",
