@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alignment.errors import MemoryLimitError
 from alignment.estimates import MOST_ROWS
-from alignment.memory import RESERVE, Portions, buckets_under, parse_bytes, size_text
+from alignment.memory import LEAST, Portions, buckets_under, parse_bytes, size_text
 from alignment.unit_costs import MEMORY_WITHIN, UnitCosts
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ def advise(
         memory_limit: How much may be used; None to find one.
         costs: What the steps cost.
         certain: Whether all reads could be counted.
+
+    Raises:
+        MemoryLimitError: If `memory_limit` is none, or leaves too little to begin.
     """
     most = int(peak * MEMORY_WITHIN)
     if memory_limit is not None:
@@ -121,8 +125,13 @@ def advise(
         return Advice(
             {"engine": "local"}, f"{what} takes about {size_text(peak)}, at most {size_text(most)}{fits}{unless}."
         )
-    limit = memory_limit if memory_limit is not None else _limit(memory if memory is not None else most)
-    room = max(1, parse_bytes(limit) - costs.base_bytes - RESERVE)  # of a new process
+    limit = memory_limit if memory_limit is not None else _limit(memory if memory is not None else most, costs)
+    room = parse_bytes(limit) - costs.base_bytes  # of a new process
+    if room < LEAST:
+        raise MemoryLimitError(
+            f"memory_limit={limit!r} leaves too little: a process that has read nothing takes {size_text(costs.base_bytes)}",
+            f'allow at least "{_limit(0, costs)}".',
+        )
     group = Portions.of(room).group
     buckets = max(buckets_under(one.cost, group) if one.divisible else 1 for one in passes)
     why = (
@@ -146,7 +155,7 @@ def hours(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def _limit(memory: int) -> str:
-    """A limit that leaves something to others: whole GiB, or MiB below four."""
-    share = int(memory * _SHARE)
-    return f"{share // _GIB}GiB" if share >= 4 * _GIB else f"{max(1, share // _MIB)}MiB"
+def _limit(memory: int, costs: UnitCosts) -> str:
+    """A limit that leaves something to others: whole GiB, or MiB below four; not less than can be kept."""
+    share = max(int(memory * _SHARE), costs.base_bytes + LEAST + _MIB)
+    return f"{share // _GIB}GiB" if share >= 4 * _GIB else f"{share // _MIB}MiB"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ingestion.checks import ContractReport
     from serving.declarations import Declarations
 
+ENGINES = ("local", "duckdb")
 app = typer.Typer(help="Training sets: build, and build again from the manifest.", no_args_is_help=True)
 NO = 1
 
@@ -34,21 +35,23 @@ Spine = Annotated[
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Pretend that nothing arrived later: 2026-06-01T12:00:00Z.")]
 
 
-def spine_of(declared: Declarations, file: Path | None) -> Any:
+def spine_of(declared: Declarations, file: Path | None, *, read: bool = True) -> Any:
     """The spine that was asked for.
 
     Args:
         declared: What the views file declares.
         file: A Parquet file, which goes before the declared spine.
+        read: Whether to read the file now.
 
     Returns:
-        The spine.
+        The spine, or its file.
 
     Raises:
         OptionError: If there is none.
     """
     if file is not None:
-        return read_parquet(file)
+        found = read_parquet(file, columns=None if read else [])  # says what is wrong with the file
+        return found if read else file
     if declared.spine is None:
         raise OptionError(
             f"{declared.path} declares no spine and --spine is not given",
@@ -63,7 +66,7 @@ def build(
     out: Annotated[Path | None, typer.Argument(help="New folder for data.parquet and manifest.json.")] = None,
     spine: Spine = None,
     as_of: AsOf = None,
-    engine: Annotated[str, typer.Option(help="local or duckdb.")] = "local",
+    engine: Annotated[str, typer.Option(help=" or ".join(ENGINES) + ".")] = "local",
     service: Annotated[str | None, typer.Option(help="Give the features of this service, after its fallbacks.")] = None,
     variant: Annotated[
         str | None, typer.Option(help="Of the service: the rows at which this variant would have been chosen.")
@@ -76,6 +79,10 @@ def build(
     providers: Annotated[
         Path | None, typer.Option(help="File that declares providers: hold the features against their contracts.")
     ] = None,
+    memory_limit: Annotated[
+        str | None, typer.Option(help="How much memory the process may take, e.g. 4GiB; the rest waits on disk.")
+    ] = None,
+    spill: Annotated[Path | None, typer.Option(help="With --memory-limit: folder for what does not fit.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and how much it takes, and stop.")
     ] = False,
@@ -85,14 +92,28 @@ def build(
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
     if dry_run:
-        plan(declared, spine, moment, service=service, variant=variant, as_json=as_json)
+        plan(
+            *(declared, spine, moment),
+            service=service,
+            variant=variant,
+            memory_limit=memory_limit,
+            moved=bool(outage or delay),
+            as_json=as_json,
+        )
         return
+    if spill is not None and memory_limit is None:
+        raise OptionError("--spill is given, and no limit that something would not fit in", "add --memory-limit 4GiB")
+    if providers is not None and memory_limit is not None:
+        raise OptionError(
+            "--providers checks the whole set in memory, and --memory-limit says that it need not fit",
+            "leave one of them out",
+        )
     if out is None:
         raise OptionError(
             "it is not said where the data set goes", f"name a new folder: asknown dataset build {views} sets/one"
         )
     dataset = al.build_dataset(
-        spine_of(declared, spine),
+        spine_of(declared, spine, read=memory_limit is None),
         declared.views,
         label=declared.label,
         as_of=moment,
@@ -104,6 +125,9 @@ def build(
         outages=outage_options.parse_outages(outage, declared.views),
         delays=delay_options.parse_delays(delay),
         seed=seed,
+        into=out if memory_limit is not None else None,
+        memory_limit=memory_limit,
+        spill=spill,
     )
     manifest = dataset.write(out)
     reports = {} if providers is None else held_against(providers, declared, dataset.frame)
@@ -111,7 +135,7 @@ def build(
         render.as_json(read_manifest(manifest))
     else:
         _show(dataset)
-    render.say(f"{dataset.frame.height} rows as of {dataset.manifest['as_of']} -> {manifest}")
+    render.say(f"{dataset.manifest['spine']['rows']} rows as of {dataset.manifest['as_of']} -> {manifest}")
     for name, report in reports.items():
         render.say(f"{name}: {report}")
     if not all(report.ok for report in reports.values()):
@@ -125,6 +149,8 @@ def plan(
     *,
     service: str | None,
     variant: str | None,
+    memory_limit: str | None,
+    moved: bool,
     as_json: bool,
 ) -> None:
     """Print what a build would read and take, and which engine to use.
@@ -135,22 +161,25 @@ def plan(
         as_of: Nothing that arrived later counts.
         service: Name of a service.
         variant: Name of one of its variants.
+        memory_limit: How much memory may be taken; None for what there is.
+        moved: Whether arrivals are to be moved.
         as_json: For programs.
 
     Raises:
         OptionError: If there is no spine.
     """
-    if spine is not None:
-        read_parquet(spine, columns=[])  # says what is wrong with the file
     told = al.plan_dataset(
-        spine if spine is not None else spine_of(declared, None),
+        spine_of(declared, spine, read=False),
         declared.views,
         label=declared.label,
         as_of=as_of,
         service=None if service is None else declared.service(service),
         variant=variant,
         memory=available_memory(),
+        memory_limit=memory_limit,
     )
+    if moved:
+        render.say("what it takes to move arrivals (--outage, --delay) is in no figure")
     if as_json:
         render.as_json(told)
     else:
@@ -183,12 +212,10 @@ def held_against(file: Path, declared: Declarations, frame: pl.DataFrame) -> dic
 
 
 def _show(dataset: al.Dataset) -> None:
-    render.table(
-        [
-            {"column": name, "type": _type(dataset.frame.schema[name]), "nulls": dataset.frame[name].null_count()}
-            for name in dataset.frame.columns
-        ]
-    )
+    rows = dataset.scan()
+    nulls = rows.null_count().collect(engine="streaming").row(0, named=True)
+    schema = rows.collect_schema()
+    render.table([{"column": name, "type": _type(schema[name]), "nulls": nulls[name]} for name in schema])
 
 
 def _type(dtype: pl.DataType) -> str:

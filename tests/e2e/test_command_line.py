@@ -474,3 +474,21 @@ def test_a_dry_run_says_what_a_build_would_read_and_writes_nothing(
     assert sorted(Path().rglob("*")) == before
     assert run(["dataset", "build", "views.py"]) == 2
     assert "hint: name a new folder: asknown dataset build views.py sets/one" in capsys.readouterr().err
+
+
+def test_a_build_under_a_memory_limit_gives_the_same_bytes(logged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pl.DataFrame({"station": ["mast"], "prediction_time": [NOON]}).write_parquet("spine.parquet")
+    command = ["dataset", "build", "views.py", "sets/one", "--spine", "spine.parquet"]
+    assert run([*command, "--memory-limit", "8GiB"]) == 0
+    command[3] = "sets/two"
+    assert run(command) == 0
+    assert Path("sets/one/data.parquet").read_bytes() == Path("sets/two/data.parquet").read_bytes()
+    capsys.readouterr()
+    for more, hint in (
+        (["--spill", "elsewhere"], "hint: add --memory-limit 4GiB"),
+        (["--memory-limit", "8GiB", "--providers", "x.yaml"], "hint: leave one of them out"),
+        (["--memory-limit", "8GiB", "--engine", "duckdb"], 'hint: use engine="local", or leave the limit out.'),
+        (["--memory-limit", "300MiB", "--dry-run"], "hint: allow at least "),
+    ):
+        assert run([*command, *more]) == 2, more
+        assert hint in capsys.readouterr().err

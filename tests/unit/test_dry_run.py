@@ -221,9 +221,12 @@ def test_advice_is_the_simplest_engine_that_will_do(log: ingestion.ObservationLo
     assert small.options == "--engine local --memory-limit 12GiB"
     assert small.reason == "everything at once would take up to 30.0 GiB, more than the 16.0 GiB there are."
     assert small.spilled_bytes == 15_000_000_000
-    # 61.5e9 bytes in groups of about 5.7 GiB, four buckets to a group: 40, and the next power of two is 64.
+    # 61.5e9 bytes in groups of about 5.9 GiB, four buckets to a group: 40, and the next power of two is 64.
     assert small.buckets == 64
     assert advice(memory=40 << 30, memory_limit="4GiB").arguments == {"engine": "local", "memory_limit": "4GiB"}
+    assert advice(memory=1).arguments == {"engine": "local", "memory_limit": "392MiB"}  # the least that can be kept
+    with pytest.raises(al.MemoryLimitError, match="leaves too little: a process that has read nothing takes 295.6 MiB"):
+        advice(memory_limit="300MiB")
     far = advice(memory=40 << 30, seconds=100_000.0)
     assert (far.arguments, far.buckets) == ({"engine": "spark"}, 300)
     assert far.reason == "one machine would take about 27.8 h, and Spark divides that by its cores."
