@@ -39,8 +39,10 @@ test: export PYTHONPATH := $(CURDIR)/$(SITE)
 test: export ASKNOWN_TEST_SITE := $(CURDIR)/$(SITE)
 test: $(SITE)
 endif
+# Those of Spark share one cluster, and so one process; the others come last, so that their closing line is the last one.
 test: $(STAMP)  ## Run the tests, among them the examples in the README and the docs.
-	$(BIN)/pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+	$(BIN)/pytest tests/spark
+	$(BIN)/pytest --ignore tests/spark -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP)  ## Check style and formatting.
 	$(BIN)/ruff check .
