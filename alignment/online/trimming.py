@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
 import polars as pl
 
+from alignment.layout import given_notice
 from alignment.online.compiled import CompiledView
 from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION
 
@@ -17,7 +19,7 @@ def needed_rows(
 ) -> tuple[pl.Series, dict[int, int]]:
     """The rows that a question at `oldest` or later may need, and what is known to be incomplete without the others.
 
-    A row goes only if the row that supersedes it was visible by `oldest`, or if its event lies below the floor of every feature.
+    A row goes only if the row that supersedes it was visible by `oldest` (and given the notice that features ask for), or if its event lies below the floor of every feature.
     Features without a floor keep each entity's newest events from where they begin to look, and a mark: below it rows may be missing.
 
     Args:
@@ -37,10 +39,14 @@ def needed_rows(
         key.append(ISSUE)
     rows = rows.with_row_index("@row").sort(ARRIVAL, ORDER)
     seen = pl.col(ARRIVAL) <= oldest
-    # A retraction says `retracted` only of something that there was: the row that it took back stays with it.
-    last = pl.col("@row").filter(seen).last().over(key)
-    before = pl.col("@row").filter(seen & ~pl.col(RETRACTION)).last().over(key)
-    stays = ~seen | (pl.col("@row") == last) | (pl.col("@row") == before)
+    given = _given(compiled, rows)
+    rows = rows.with_columns(given)
+    stays = ~seen
+    for counts in [seen, *(seen & pl.col(flags.name) for flags in given)]:
+        # A retraction says `retracted` only of something that there was: the row that it took back stays with it.
+        last = pl.col("@row").filter(counts).last().over(key)
+        before = pl.col("@row").filter(counts & ~pl.col(RETRACTION)).last().over(key)
+        stays = stays | (pl.col("@row") == last) | (pl.col("@row") == before)
     if ISSUE in rows.columns:
         stays = stays | pl.col(ISSUE).is_null()
     rows = rows.with_columns(stays=stays)
@@ -66,3 +72,13 @@ def needed_rows(
     marks = rows.filter("gone").group_by(ENTITY).agg(pl.col("bound").first())
     stays_so = rows.sort("@row").select(pl.col("stays") & ~pl.col("gone")).to_series()
     return stays_so, dict(marks.iter_rows()) if compiled.unbounded else {}
+
+
+def _given(compiled: CompiledView, rows: pl.DataFrame) -> list[pl.Series]:
+    """Per notice that features ask for (R10), which rows were given it: a later revision supersedes only where it was too."""
+    everyone = np.zeros(rows.height, np.int32)
+    return [
+        pl.Series(f"@given {notice.text}", given_notice(rows, everyone, notice, compiled.view.zone) >= 0)
+        for notice in compiled.notices
+        if notice is not None
+    ]

@@ -714,8 +714,8 @@ FAULTS = [
     Fault(
         "a row that was taken back is dropped, and its retraction says nothing any more",
         "R20",
-        'stays = ~seen | (pl.col("@row") == last) | (pl.col("@row") == before)',
-        'stays = ~seen | (pl.col("@row") == last)',
+        'stays = stays | (pl.col("@row") == last) | (pl.col("@row") == before)',
+        'stays = stays | (pl.col("@row") == last)',
         tests="online",
     ),
     Fault(
@@ -1380,5 +1380,12 @@ FAULTS = [
         "row_hashes([frame[name] for name in columns], _SALT)",
         "row_hashes([frame[name].cast(pl.String) + str(frame[name].dtype) for name in columns], _SALT)",
         tests="parts",
+    ),
+    Fault(
+        "a revision that came too late for a notice takes away the one that did not",
+        "R10",
+        "for counts in [seen, *(seen & pl.col(flags.name) for flags in given)]:",
+        "for counts in [seen]:",
+        tests="online",
     ),
 ]

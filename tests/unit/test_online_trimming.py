@@ -100,3 +100,11 @@ def test_a_retraction_of_all_issues_stays_and_an_issue_is_superseded_by_itself_a
         (1, 90, 10, False), (1, 90, 20, False), (1, 90, 25, False), (1, 90, 30, True), **{"@issue": [5, 6, 6, None]}
     )
     assert kept(view, frame, 100) == [0, 2, 3]
+
+
+def test_a_revision_that_came_too_late_for_a_notice_leaves_the_one_before():
+    # The event is at 20,000 s; a notice of 2 h asks for arrivals by 12,800 s (R10).
+    view = compiled(al.forecast("x", "30m", min_notice="2h"), kind="forecast")
+    frame = rows((1, 20_000, 100, False), (1, 20_000, 200, False), (1, 20_000, 15_000, False), **{"@issue": [50] * 3})
+    assert kept(view, frame, 16_000) == [1, 2]
+    assert kept(compiled(al.forecast("x", "30m"), kind="forecast"), frame, 16_000) == [2]
