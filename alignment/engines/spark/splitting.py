@@ -167,7 +167,9 @@ class Digested:
         for number, (key, cut) in enumerate(self.parts.cuts.items()):
             rows = frame.filter(pl.Series(hashes == np.uint64(key)))
             for _, mine, end in self.stretches(rows, cut):
-                kept = mine.filter(carried(self.views, mine, after_us=end, removals=cut.removals))
+                kept = mine.filter(
+                    carried(self.views, mine, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
+                )
                 if kept.height:
                     yield number, kept
 
@@ -199,7 +201,9 @@ class Digested:
         own = {stretch: mine for stretch, mine, _ in self.stretches(rows, cut)}
         for stretch, end in enumerate(cut.ends):
             state = pl.concat([state, own.pop(stretch, rows.clear())])
-            state = state.filter(carried(self.views, state, after_us=end, removals=cut.removals))
+            state = state.filter(
+                carried(self.views, state, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
+            )
             if state.height:
                 yield cut.first + stretch + 1, state
 
