@@ -58,7 +58,7 @@ TESTS["feeds"] = ["tests/integration/test_world_outages.py"]
 TESTS["maturity"] = ["tests/unit/test_label_maturity.py", "tests/differential/test_label_maturity.py"]
 TESTS["delays"] = ["tests/unit/test_delay_models.py", "tests/property/test_delay_models_laws.py"]
 TESTS["explanations"] = ["tests/unit/test_explain.py", "tests/property/test_explain_laws.py"]
-TESTS["parts"] = ["tests/differential/test_parts.py"]
+TESTS["parts"] = ["tests/unit/test_parts.py"]
 TIME_LIMIT = 600
 
 

@@ -1,0 +1,114 @@
+"""What is carried from one stretch of time to the next, by hand: instants are minutes after noon, rows in order of arrival."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+import alignment as al
+from alignment.durations import instant_us
+from alignment.parts import bucket_of, carried, plan_passes
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def rows(*given: tuple[float, float, float | None, bool], ids: list[str] | None = None) -> pl.DataFrame:
+    """Event, arrival, value, whether it is a retraction."""
+    frame = pl.DataFrame(
+        {
+            "site": ["a"] * len(given),
+            "event_time": [at(event) for event, _, _, _ in given],
+            "arrival_time": [at(arrival) for _, arrival, _, _ in given],
+            "load": [value for _, _, value, _ in given],
+            "is_retraction": [gone for _, _, _, gone in given],
+            "log_sequence": range(len(given)),
+        },
+        schema_overrides={"load": pl.Float64},
+    )
+    return frame if ids is None else frame.with_columns(ident=pl.Series(ids))
+
+
+def kept(frame: pl.DataFrame, *features: Any, after: float, as_of: float | None = None, **options: Any) -> list[int]:
+    key = ["ident"] if "ident" in frame.columns else None
+    view = al.FeatureView("meter", ["site"], frame, features, key=key)
+    views = plan_passes([view])[0].views
+    as_of_us = None if as_of is None else instant_us(at(as_of), "as_of")
+    found = carried(views, frame, after_us=instant_us(at(after), "after"), as_of_us=as_of_us, **options)
+    return found.arg_true().to_list()
+
+
+def test_the_newest_event_and_what_bounded_features_reach_are_carried():
+    frame = rows((0, 1, 1.0, False), (10, 11, 2.0, False), (20, 21, 3.0, False), (30, 31, 4.0, False))
+    assert kept(frame, al.latest("load"), after=40, removals=0) == [3]
+    assert kept(frame, al.lag("load", "15m"), after=40, removals=0) == [2, 3]  # at 40 and later: 25 and later
+    assert kept(frame, al.window("load", "sum", "25m"), after=40, removals=0) == [2, 3]  # from 15 on, not 15 itself
+
+
+def test_a_superseded_revision_goes_and_one_that_nothing_supersedes_yet_stays():
+    frame = rows((30, 31, 1.0, False), (30, 35, 2.0, False), (30, 50, 3.0, False))
+    assert kept(frame, al.latest("load"), after=40, removals=0) == [1, 2]
+
+
+def test_what_arrived_after_as_of_supersedes_nothing():
+    frame = rows((10, 11, 1.0, False), (30, 36, 2.0, False))
+    assert kept(frame, al.latest("load"), after=40, as_of=35, removals=0) == [0]
+    assert kept(frame, al.latest("load"), after=40, as_of=36, removals=0) == [1]
+
+
+def test_an_event_more_is_carried_for_every_retraction_that_may_come():
+    frame = rows((0, 1, 1.0, False), (10, 11, 2.0, False), (20, 21, 3.0, False))
+    assert kept(frame, al.latest("load"), after=40, removals=1) == [1, 2]
+    assert kept(frame, al.latest("load"), after=40) == [0, 1, 2]  # however many may come
+
+
+def test_an_event_that_was_taken_away_fills_no_place():
+    frame = rows((10, 11, 1.0, False), (20, 21, 2.0, False), (20, 25, None, True))
+    assert kept(frame, al.latest("load"), after=40, removals=0) == [0, 1, 2]
+
+
+def test_a_series_of_fewer_events_than_a_sequence_shows_is_carried_whole():
+    frame = rows((0, 1, 1.0, False), (10, 11, 2.0, False))
+    assert kept(frame, al.sequence("load", 3), al.window("load", "sum", "5m"), after=40, removals=0) == [0, 1]
+
+
+def test_where_nulls_are_skipped_any_event_may_be_the_one():
+    frame = rows((0, 1, 1.0, False), (10, 11, None, False), (20, 21, None, False))
+    assert kept(frame, al.latest("load", skip_null=True), after=40, removals=0) == [0, 1, 2]
+
+
+def test_an_id_is_carried_however_old_its_event_which_may_move():
+    frame = rows((0, 1, 1.0, False), (10, 11, 2.0, False), (20, 21, 3.0, False), ids=["p", "q", "p"])
+    assert kept(frame, al.latest("load"), after=40, removals=0) == [1, 2]
+
+
+def test_what_any_view_of_the_rows_needs_is_carried():
+    frame = rows((0, 1, 1.0, False), (30, 31, 2.0, False))
+    observed = al.Observations(frame, ["site"])
+    near = al.FeatureView("near", ["site"], observed, [al.window("load", "sum", "5m")])
+    far = al.FeatureView("far", ["site"], observed, [al.window("load", "sum", "2h")])
+    for views in ([near, far], [far, near]):
+        one = plan_passes(views)[0]
+        assert len(one.inputs) == 1
+        found = carried(one.views, frame, after_us=instant_us(at(40), "after"), as_of_us=None, removals=0)
+        assert found.to_list() == [True, True]
+
+
+def test_a_key_has_one_bucket_in_every_type_that_holds_it():
+    values = pl.Series("site", [1, 2, 3, 250])
+    wide = bucket_of(pl.DataFrame({"site": values}), ["site"], 1 << 20)
+    for dtype in (pl.UInt8, pl.Int16, pl.UInt64, pl.Int128):
+        assert bucket_of(pl.DataFrame({"site": values.cast(dtype)}), ["site"], 1 << 20).equals(wide)
+    texts = pl.DataFrame({"site": ["a", "b"]})
+    named = texts.with_columns(pl.col("site").cast(pl.Enum(["b", "a"])))
+    assert bucket_of(texts, ["site"], 1 << 20).equals(bucket_of(named, ["site"], 1 << 20))
+    assert wide.n_unique() == 4
+
+
+def test_without_keys_all_rows_are_one_bucket():
+    assert bucket_of(pl.DataFrame({"x": [1, 2]}), [], 8).to_list() == [0, 0]
