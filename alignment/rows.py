@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ ORDER = "@order"
 """Int64: orders rows of one arrival; `log_sequence` where there is one."""
 ARRIVAL_KIND = "@arrival_kind"
 
+_SUMMARIZED = 1 << 20
+"""Rows that a delay rule is asked about at once for a summary."""
 _AT_ONCE = 1 << 30
 """Values of a file or log are read together up to this many bytes; beyond it column by column, when they are asked for."""
 
@@ -183,11 +186,15 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
         UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
     """
     rows = canonical(observations, [], position=position).drop(ORDER, strict=False)
+    if observations.delay is None:
+        return _summary(observations, rows)
+    parts = rows.collect_batches(chunk_size=_SUMMARIZED, maintain_order=True, lazy=True, engine="streaming")
+    return _added_up(_summary(observations, _complete_arrivals(observations, part).lazy()) for part in parts)
+
+
+def _summary(observations: Observations, rows: pl.LazyFrame) -> Summary:
     measured = observations.kind == "measurement"
-    known = [pl.col(ARRIVAL_KIND)] if "arrival_kind" in observations.schema else []
-    if observations.delay is not None:
-        rows = _complete_arrivals(observations, rows.collect()).lazy()
-        known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
+    known = [pl.col(ARRIVAL_KIND)] if ARRIVAL_KIND in rows.collect_schema() else []
     rows = rows.drop(observations.entities, observations.key, strict=False)
     early = (pl.col(EVENT) > pl.col(ARRIVAL)) if measured else pl.lit(value=False)
     seen = rows.select(
@@ -207,6 +214,19 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
             counted = rows.group_by(ARRIVAL_KIND).agg(pl.len()).sort(ARRIVAL_KIND).collect(engine="streaming")
             kinds = {kind or "unknown": n for kind, n in counted.iter_rows()}
     return Summary(found["rows"], max(latest, default=None), kinds, int(found["raised"] or 0))
+
+
+def _added_up(parts: Iterable[Summary]) -> Summary:
+    """Of parts of the rows, what they are together."""
+    rows = raised = 0
+    latest: list[int] = []
+    kinds: Counter[str] = Counter()
+    for part in parts:
+        rows, raised = rows + part.rows, raised + part.arrivals_raised
+        latest += [] if part.greatest_arrival is None else [part.greatest_arrival]
+        kinds.update(part.arrival_kinds)
+    ordered = sorted(kinds, key=lambda kind: (kind != "unknown", kind))
+    return Summary(rows, max(latest, default=None), {kind: kinds[kind] for kind in ordered}, raised)
 
 
 def in_one_piece(frame: pl.DataFrame) -> pl.DataFrame:
