@@ -7,6 +7,7 @@ from alignment.delay_report import DelayReport, assess_delay
 from alignment.delays import DelayRule, FixedDelay, PublishSchedule, ShiftedDelay
 from alignment.dry_run import BuildPlan, plan_dataset
 from alignment.empirical_delay import EmpiricalDelay
+from alignment.engines.spark.failures import spark_errors
 from alignment.errors import (
     AggregateOverflowError,
     AlignmentError,
@@ -124,6 +125,7 @@ __all__ = [
     "replay_batches",
     "sequence",
     "snapshot",
+    "spark_errors",
     "split_at",
     "summarize_replay",
     "time_splits",

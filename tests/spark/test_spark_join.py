@@ -273,6 +273,69 @@ def test_drawn_joins_are_those_of_the_local_engine(spark):
         same(got.cast(pl.Schema(wanted.schema)).sort(ROW), wanted)
 
 
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_come_with_the_features(spark):
+    frame = stations()
+    spine = every("1h", ["s1", "s2", "s99"])
+    views = [weather(frame, *FEATURES)]
+    for release in ("final", "first", "30m"):
+        label = al.label("temp", "2h", tolerance="1h", release=release)
+        expected = al.build_dataset(spine, views, label=label, as_of=START + timedelta(days=2)).frame
+        as_of_us = instant_us(START + timedelta(days=2), "as_of")
+        got = join(spine, views, as_of_us=as_of_us, label=label, provisional=True, buckets=3)
+        same(here(got, expected), expected)
+        assert 0 < expected["label"].null_count() < expected.height
+
+
+# --- real data --------------------------------------------------------------------------------------------------------
+
+
+def real(shared, name: str) -> pl.DataFrame:
+    """A table of the reference data, its times as instants."""
+    frame = pl.read_parquet(shared / "data" / name / "observations.parquet")
+    times = [name for name in ("event_time", "arrival_time", "issue_time") if name in frame.columns]
+    naive = [name for name in times if frame.schema[name].time_zone is None]
+    return frame.with_columns(pl.col(naive).dt.replace_time_zone("UTC"))
+
+
+def some_times(frame: pl.DataFrame, entity: str) -> pl.DataFrame:
+    """Every entity, asked on and just before forty of the arrivals."""
+    arrivals = frame["arrival_time"].dt.cast_time_unit("us").dt.convert_time_zone("UTC").unique().sort()
+    chosen = arrivals.gather_every(max(1, len(arrivals) // 40))
+    instants = pl.concat([chosen, chosen - timedelta(microseconds=1)]).alias("prediction_time").to_frame()
+    return numbered(frame.select(entity).unique(maintain_order=True).join(instants, how="cross"))
+
+
+def test_real_forecasts_revisions_and_moved_events(spark, shared):
+    wind, epidemic, quakes = (real(shared, name) for name in ("energy_neso_wind", "epi_delphi_covid", "quakes_usgs"))
+    quakes = quakes.drop("commit", "source_updated").with_columns(is_retraction=pl.col("op") == "delete").drop("op")
+    mw, rate = "wind_forecast_mw", "case_rate_7d_av"
+    forecasts = [al.forecast(mw, ["6h", "48h"], "4h"), al.window(mw, ["mean", "std"], "24h", "-24h"), al.issue_age()]
+    views = {
+        "zone": al.FeatureView("wind", ["zone"], wind, forecasts, kind="forecast", on_tie="last"),
+        "geo_value": al.FeatureView(
+            "epi",
+            ["geo_value"],
+            epidemic,
+            [al.latest("percent_cli"), al.window(rate, ["mean", "slope", "q90"], "28d"), al.lag(rate, "7d", "0s")],
+        ),
+        "net": al.FeatureView(
+            "quakes",
+            ["net"],
+            quakes,
+            [al.latest("place"), al.window("mag", ["count", "mean"], "24h"), al.sequence("mag", 5)],
+            key=["quake_id"],
+        ),
+    }
+    for (entity, view), frame in zip(views.items(), (wind, epidemic, quakes), strict=True):
+        spine = some_times(frame, entity)
+        expected = al.point_in_time_join(spine, [view], status=True)
+        assert expected[view.column_names[0]].null_count() < expected.height
+        same(here(join(spine, [view], status=True, buckets=4), expected), expected)
+
+
 # --- the worked example -----------------------------------------------------------------------------------------------
 
 
