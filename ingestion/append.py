@@ -153,6 +153,7 @@ def append_batch(
             except (LostRaceError, DeltaError, OSError) as error:
                 outcome = _after_failure(table, written, error, there=lambda: _is_in(table, batch_id, together))
                 if outcome == "again" and tries < ATTEMPTS:
+                    table.wait(tries)
                     continue
                 if outcome == "theirs":
                     return _already(table, batch, batch_id)
@@ -188,15 +189,17 @@ def _after_failure(
 
     Files are deleted only where it is certain that no commit will ever name them; a store that failed may still make it.
     """
-    table.refresh()
-    alive = set(table.files()["path"])
+    try:
+        table.refresh()
+        alive = set(table.files()["path"])
+    except (DeltaError, OSError):
+        return "unknown"
     if any(action.path in alive for action in written):
         return "ours"
     theirs = there()
     if not (theirs or isinstance(error, LostRaceError)):
         return "unknown"
-    for action in written:
-        table.location.remove(action.path)
+    table.discard(written)
     return "theirs" if theirs else "again"
 
 
@@ -516,7 +519,8 @@ def _confirm(table: LogTable, batch_id: str, stamp_us: int | None, confirmed: in
                     by_clock=table.clock is system_clock,
                 )
             except LostRaceError:
-                table.location.remove(action.path)
+                table.discard([action])
+                table.wait(_attempt + 1)
                 continue
         restamped, confirmed = instant, table.now_us()
     raise CommitError(table.provider, ATTEMPTS, "restamp records kept being late; widen publish_margin")

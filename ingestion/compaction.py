@@ -111,10 +111,10 @@ def _merge(table: LogTable, rows_per_file: int) -> tuple[int, int]:
                 table.refresh()
                 table.commit(added, old)
         except LostRaceError:
+            table.wait(attempt)
             continue
         return rows_rewritten, attempt
-    for action in added:
-        table.location.remove(action.path)
+    table.discard(added)
     raise CommitError(table.provider, ATTEMPTS, "other commits kept coming first")
 
 

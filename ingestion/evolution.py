@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
-from deltalake import Schema, write_deltalake
+from deltalake import CommitProperties, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from ingestion.definition import SYSTEM_NAMES
 from ingestion.errors import CommitError, ReservedColumnError, SchemaChangeError, UnknownColumnError
 from ingestion.schema import Column, delta_fields, renamed, stored_type, system_fields, to_stored
-from ingestion.table import LogTable
+from ingestion.table import LogTable, LostRaceError
 
 ATTEMPTS = 50
 _EXACT_IN_FLOAT64 = 1 << 53
@@ -214,12 +214,16 @@ def add_columns(table: LogTable, columns: Sequence[Column]) -> None:
         fields = delta_fields([replace(column, since=since) for column in wanted])
         try:
             with table.commit_lock():
-                table.delta.alter.add_columns(fields, commit_properties=table.exactly_next())
-        except CommitFailedError as error:
+                table.make_next(
+                    lambda properties, fields=fields: table.delta.alter.add_columns(  # type: ignore[misc]
+                        fields, commit_properties=properties
+                    )
+                )
+        except (LostRaceError, CommitFailedError) as error:
             if attempt == ATTEMPTS - 1:
                 raise CommitError(table.provider, ATTEMPTS, error) from error
+            table.wait(attempt)
             continue
-        table.refresh()
         return
 
 
@@ -323,24 +327,24 @@ def _rewrite(table: LogTable, plan: Callable[[list[Column]], list[tuple[Column, 
             paths = table.files()["path"].to_list()
             rows = table.read(paths).select(*system, *(expression for _, expression in pairs))
             arrow = pa.schema(Schema(delta_schema))
-            batches = (
-                part.select(arrow.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow)
-                for part in rows.collect_batches(chunk_size=500_000, maintain_order=True)
-            )
-            reader = pa.RecordBatchReader.from_batches(
-                arrow, (batch for whole in batches for batch in whole.to_batches())
-            )
-            try:
-                write_deltalake(
-                    table.delta,
-                    reader,
-                    mode="overwrite",
-                    schema_mode="overwrite",
-                    commit_properties=table.exactly_next(),
+
+            def write(properties: CommitProperties, rows: pl.LazyFrame = rows, arrow: pa.Schema = arrow) -> None:
+                batches = (
+                    part.select(arrow.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(arrow)
+                    for part in rows.collect_batches(chunk_size=500_000, maintain_order=True)
                 )
-            except CommitFailedError as error:
+                reader = pa.RecordBatchReader.from_batches(
+                    arrow, (batch for whole in batches for batch in whole.to_batches())
+                )
+                write_deltalake(
+                    table.delta, reader, mode="overwrite", schema_mode="overwrite", commit_properties=properties
+                )
+
+            try:
+                table.make_next(write)
+            except (LostRaceError, CommitFailedError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise CommitError(table.provider, ATTEMPTS, error) from error
+                table.wait(attempt)
                 continue
-            table.refresh()
             return

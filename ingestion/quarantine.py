@@ -631,5 +631,5 @@ def _record(table: LogTable, kind: str, detail: str, head: int) -> None:
         try:
             table.commit([action], next_sequence=head + 1)
         except LostRaceError as error:
-            table.location.remove(action.path)
+            table.discard([action])
             raise SupersededError(table.provider, head, table.head().next_sequence) from error

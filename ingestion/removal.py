@@ -213,8 +213,7 @@ def remove_rows(
         added.append(table.write_file(record_row(table, kind, head.next_sequence, f"{kind}-{now}", detail=detail)))
         table.commit(added, replaced, next_sequence=head.next_sequence + 1)
     except LostRaceError:
-        for action in added:
-            table.location.remove(action.path)
+        table.discard(added)
         raise
     return removals(table)[-1]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
 import polars.selectors as cs
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from ingestion.definition import PROPERTY, ProviderDefinition
@@ -23,7 +25,11 @@ from ingestion.storage import Location, sync_file
 
 HEAD, STAMP, STAMPED_AT, POLLED = "asknown:next", "asknown:stamp", "asknown:stamped-at", "asknown:poll"
 NO_STAMP = -(1 << 62)
+COMMITTED_AS = "asknown:commit"
 REDEFINITIONS = 50
+SENT_AGAIN = 6
+"""How often a commit to an object store is sent again after its outcome was unknown."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 FILES_SCHEMA: dict[str, pl.DataType] = {
     "path": pl.String(),
     "size_bytes": pl.Int64(),
@@ -71,7 +77,9 @@ class LogTable:
         self._files: tuple[int, pl.DataFrame] | None = None
         self._head: tuple[int, Head] | None = None
         try:
-            self.delta = DeltaTable(location.address, storage_options=location.storage_options)
+            self.delta = location.patiently(
+                lambda: DeltaTable(location.address, storage_options=location.storage_options)
+            )
         except TableNotFoundError:
             root = location.address.rsplit("/", 1)[0]
             raise LogNotFoundError(root, provider) from None
@@ -84,7 +92,7 @@ class LogTable:
 
     def refresh(self) -> None:
         """Read what was committed since."""
-        self.delta.update_incremental()
+        self.location.patiently(self.delta.update_incremental)
         if self.delta.version() != self._described:
             self._read_metadata()
 
@@ -111,23 +119,41 @@ class LogTable:
     def head(self) -> Head:
         """Where the log stood in the version that was read."""
         if self._head is None or self._head[0] != self.version:
-            transaction = self.delta.transaction_version
+            told = self._told()
+
+            def transaction(name: str) -> int | None:
+                return told[name] if name in told else self._transaction(name)
+
             head = Head(transaction(HEAD) or 0, _or(transaction(STAMP), NO_STAMP), _or(transaction(STAMPED_AT), -1))
             self._head = (self.version, head)
         return self._head[1]
 
     def marked(self, marker: str) -> int | None:
         """The number that was committed with a marker: of a batch, or of a stream of batches; `None` if there is none."""
-        return self.delta.transaction_version(marker)
+        return self._transaction(marker)
 
     def last_poll_record(self) -> int:
         """The `log_sequence` of the poll that the next one goes on after; -1 before the first."""
-        return _or(self.delta.transaction_version(POLLED), -1)
+        return _or(self._transaction(POLLED), -1)
+
+    def _told(self) -> dict[str, int]:
+        """What the entry of the version that was read says itself; of an object store each other question reads many entries."""
+        if self.location.folder is not None:
+            return {}
+        try:
+            entry = self.location.read(f"_delta_log/{self.version:020d}.json").decode()
+        except FileNotFoundError:
+            return {}
+        stated = [json.loads(line).get("txn") for line in entry.splitlines()]
+        return {txn["appId"]: txn["version"] for txn in stated if txn is not None}
+
+    def _transaction(self, name: str) -> int | None:
+        return self.location.patiently(lambda: self.delta.transaction_version(name))
 
     def files(self) -> pl.DataFrame:
         """The data files with their smallest and greatest values, in the order of their rows."""
         if self._files is None or self._files[0] != self.version:
-            raw = pl.DataFrame(self.delta.get_add_actions(flatten=True))
+            raw = pl.DataFrame(self.location.patiently(lambda: self.delta.get_add_actions(flatten=True)))
             frame = raw.select(
                 (pl.col(name).cast(dtype) if name in raw.columns else pl.lit(None, dtype).alias(name))
                 for name, dtype in FILES_SCHEMA.items()
@@ -179,6 +205,12 @@ class LogTable:
             stats=_stats(ordered),
         )
 
+    def discard(self, written: list[AddAction]) -> None:
+        """Delete files that no commit names; what an object store does not delete now waits for `delete_unreferenced`."""
+        with contextlib.suppress(DeltaError, *(() if self.location.folder is not None else (OSError,))):
+            for action in written:
+                self.location.remove(action.path)
+
     def logical_to_stored(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with its entity and value columns in the form of the files."""
         return frame.with_columns(to_stored(column) for column in self.columns if column.name in frame.columns)
@@ -207,7 +239,8 @@ class LogTable:
 
         Raises:
             LostRaceError: If another commit came first.
-            CommitFailedError: If the store failed; then nobody knows whether the commit was made.
+            DeltaError: If the store failed; then nobody knows whether the commit was made.
+            OSError: Likewise.
         """
         sizes = dict(self.files().select("path", "size_bytes").iter_rows()) if remove else {}
         now_ms = to_us(system_clock()) // 1_000
@@ -216,33 +249,96 @@ class LogTable:
             for path in remove or []
         ]
         actions.extend(add)
-        target = self.version + 1
-        try:
-            self.delta.create_write_transaction(
+        self.make_next(
+            lambda properties: self.delta.create_write_transaction(
                 actions,
                 mode="append",
                 schema=self.delta.schema(),
                 partition_by=[],
-                commit_properties=self.exactly_next(
-                    next_sequence=next_sequence,
-                    stamp_us=stamp_us,
-                    by_clock=by_clock,
-                    marker=marker,
-                    poll_record=poll_record,
-                ),
+                commit_properties=properties,
                 post_commithook_properties=PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=True),
-            )
-        except CommitFailedError as error:
-            self.refresh()
-            if self.version < target:
-                raise  # nobody was quicker: the store failed, and may still make the commit
-            raise LostRaceError(str(error)) from error
+            ),
+            next_sequence=next_sequence,
+            stamp_us=stamp_us,
+            by_clock=by_clock,
+            marker=marker,
+            poll_record=poll_record,
+        )
+
+    def make_next(
+        self,
+        send: Callable[[CommitProperties], object],
+        *,
+        next_sequence: int | None = None,
+        stamp_us: int | None = None,
+        by_clock: bool = False,
+        marker: tuple[str, int] | None = None,
+        poll_record: int | None = None,
+    ) -> None:
+        """Send a commit that becomes version + 1 or none, and find out which.
+
+        A store that fails after it has done what it was told, or whose answer is lost, leaves that open; what tries again may
+        then lose against itself. So each commit carries a token, and the entry of the version tells whose it is. Where
+        there is no entry yet, an object store is sent the same commit again: at most one of the two can become that version.
+
+        Args:
+            send: Makes the commit with the properties that it is given.
+            next_sequence: As for `commit`; so are the rest.
+            stamp_us: The head's new greatest stamp.
+            by_clock: Whether that stamp is the system clock's.
+            marker: What tells later that these rows are in.
+            poll_record: The `log_sequence` of the poll that the next poll goes on after.
+
+        Raises:
+            LostRaceError: If another commit came first.
+            DeltaError: If the store failed; then nobody knows whether the commit was made.
+            OSError: Likewise.
+        """
+        target, token = self.version + 1, uuid.uuid4().hex
+        properties = self.exactly_next(
+            token=token,
+            next_sequence=next_sequence,
+            stamp_us=stamp_us,
+            by_clock=by_clock,
+            marker=marker,
+            poll_record=poll_record,
+        )
+        for attempt in range(1, SENT_AGAIN + 1):
+            try:
+                send(properties)
+                break
+            except (DeltaError, OSError) as error:
+                if self._was_made(target, token, error):
+                    break
+                if self.location.folder is not None or attempt == SENT_AGAIN:
+                    raise  # nobody was quicker: the store failed, and may still make the commit
+                self.wait(attempt)
         self.sync_commit(target)
         self.refresh()
+
+    def _was_made(self, target: int, token: str, error: Exception) -> bool:
+        """Whether a commit that failed was made all the same; false if nobody has made that version yet.
+
+        Raises:
+            LostRaceError: If another commit is that version.
+        """
+        self.refresh()
+        if self.version < target:
+            return False
+        if token in self.location.read(f"_delta_log/{target:020d}.json").decode():
+            return True
+        raise LostRaceError(str(error)) from error
+
+    def wait(self, attempt: int) -> None:
+        """Let others go first, at random and longer each time, where no lock gives writers their turn."""
+        if self.location.folder is None:
+            longest = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+            time.sleep(random.uniform(0, longest))  # noqa: S311 - spreads writers, guards nothing
 
     def exactly_next(
         self,
         *,
+        token: str,
         next_sequence: int | None = None,
         stamp_us: int | None = None,
         by_clock: bool = False,
@@ -264,7 +360,9 @@ class LogTable:
             transactions.append(Transaction(POLLED, poll_record))
         if marker is not None:
             transactions.append(Transaction(*marker))
-        return CommitProperties(max_commit_retries=0, app_transactions=transactions)
+        return CommitProperties(
+            max_commit_retries=0, app_transactions=transactions, custom_metadata={COMMITTED_AS: token}
+        )
 
     def redefine(self, definition: ProviderDefinition) -> ProviderDefinition:
         """Store another definition in one commit.
@@ -278,16 +376,15 @@ class LogTable:
                 return definition
             try:
                 with self.commit_lock():
-                    self.delta.alter.set_table_properties(
-                        {PROPERTY: definition.to_json()},
-                        raise_if_not_exists=False,
-                        commit_properties=self.exactly_next(),
+                    self.make_next(
+                        lambda properties: self.delta.alter.set_table_properties(
+                            {PROPERTY: definition.to_json()}, raise_if_not_exists=False, commit_properties=properties
+                        )
                     )
-            except CommitFailedError as error:
+            except (LostRaceError, CommitFailedError) as error:
                 if attempt == REDEFINITIONS:
                     raise CommitError(self.provider, attempt, error) from error
-                continue
-            self.refresh()
+                self.wait(attempt)
         return self.definition
 
     def sync_commit(self, version: int) -> None:
@@ -341,7 +438,8 @@ def create_table(
         configuration={
             PROPERTY: definition.to_json(),
             "delta.dataSkippingStatsColumns": ",".join(STATS_COLUMNS),
-            "delta.checkpointInterval": "50",
+            # An object store is asked for every entry since the last checkpoint, some of them several times a commit.
+            "delta.checkpointInterval": "50" if location.folder is not None else "10",
             # Positions are columns, so nobody asks for old versions; a commit a second would leave 86,400 entries a day.
             "delta.logRetentionDuration": "interval 1 days",
             "delta.deletedFileRetentionDuration": "interval 1 days",

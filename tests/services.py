@@ -76,13 +76,17 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> Server:
+    def start(self, seconds: float = 20) -> Server:
+        self.launch()
+        self.wait(seconds)
+        return self
+
+    def launch(self) -> None:
+        """Start it without waiting for it."""
         with (self.folder / "output.txt").open("ab") as output:
             self._process = subprocess.Popen(
                 self._command(self.port), cwd=self.folder, stdout=output, stderr=output, user=self._user
             )
-        self.wait()
-        return self
 
     def wait(self, seconds: float = 20) -> None:
         """Until it accepts connections."""
