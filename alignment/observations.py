@@ -304,8 +304,15 @@ class Observations:
 
 
 def is_delta_folder(path: str | Path) -> bool:
-    """Whether a path is that of a Delta table: not all Parquet files in its folder need be part of it."""
-    return (Path(path) / "_delta_log").is_dir()
+    """Whether a path or address is that of a Delta table: not all Parquet files in its folder need be part of it."""
+    text = str(path)
+    if "://" not in text:
+        return (Path(path) / "_delta_log").is_dir()
+    if text.endswith(".parquet") or set(text) & set("*?["):
+        return False
+    from deltalake import DeltaTable
+
+    return bool(DeltaTable.is_deltatable(text))
 
 
 def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:

@@ -15,7 +15,7 @@ from alignment.engines.spark.failures import labelled
 from alignment.engines.spark.frames import from_batches, is_spark_frame, polars_schema
 from alignment.engines.spark.packing import PACK_ROWS, PACKED, Destination, pack, packed_table
 from alignment.errors import ViewError
-from alignment.observations import Observations, as_lazy
+from alignment.observations import Observations, as_lazy, is_delta_folder
 from alignment.parts import Input
 
 if TYPE_CHECKING:
@@ -135,13 +135,59 @@ def pieces_of(read: Input, *, as_of_us: int | None, event_from_us: int | None) -
 
 
 def file_pieces(path: str | Path, place: str) -> list[pl.LazyFrame]:
-    """A Parquet file, folder or pattern, or a Delta table, file by file."""
+    """A Parquet file, folder or pattern, or a Delta table as it is now, in pieces of about `PACK_ROWS` rows, in order."""
+    if is_delta_folder(path):
+        return _delta_pieces(str(path))
     whole = as_lazy(path, place)
-    folder = Path(path)
-    if "://" in str(path) or not folder.is_dir() or (folder / "_delta_log").is_dir():
+    if "://" in str(path):
         return [whole]
-    files = sorted(found for found in folder.rglob("*.parquet") if found.is_file())
-    if any("=" in part for found in files for part in found.relative_to(folder).parts):
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted(str(found) for found in folder.rglob("*.parquet") if found.is_file())
+    else:
+        root = Path(folder.anchor)
+        files = sorted(str(found) for found in root.glob(str(folder.relative_to(root)))) or [str(path)]
+    if any("=" in part for found in files for part in Path(found).parts[len(folder.parts) :]):
         return [whole]  # values in names of folders
+    return _cut(files, whole)
+
+
+def _delta_pieces(path: str) -> list[pl.LazyFrame]:
+    """The files of a Delta table's present version; all at once where the files alone do not say what the rows are."""
+    from deltalake import DeltaTable
+
+    table = DeltaTable(path)
+    whole = pl.scan_delta(path, version=table.version())  # the same for all tasks, whatever is appended meanwhile
+    if table.metadata().partition_columns or table.protocol().reader_features:
+        return [whole]
+    return _cut(table.file_uris(), whole)
+
+
+def _cut(files: Sequence[str], whole: pl.LazyFrame) -> list[pl.LazyFrame]:
+    """Files with many rows in slices, those with few together."""
     schema = dict(whole.collect_schema())
-    return [pl.scan_parquet(found, schema=schema, glob=False, hive_partitioning=False) for found in files]
+
+    def scan(some: Sequence[str]) -> pl.LazyFrame:
+        return pl.scan_parquet(
+            list(some),
+            schema=schema,
+            missing_columns="insert",
+            extra_columns="ignore",
+            glob=False,
+            hive_partitioning=False,
+        )
+
+    pieces: list[pl.LazyFrame] = []
+    few: list[str] = []
+    held = 0
+    for file in files:
+        rows = int(pl.scan_parquet(file, glob=False).select(pl.len()).collect().item())
+        if few and held + rows > PACK_ROWS:
+            pieces.append(scan(few))
+            few, held = [], 0
+        if rows > PACK_ROWS:
+            pieces += [scan([file]).slice(start, PACK_ROWS) for start in range(0, rows, PACK_ROWS)]
+        else:
+            few.append(file)
+            held += rows
+    return [*pieces, scan(few)] if few or not pieces else pieces
