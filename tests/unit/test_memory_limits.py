@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -32,6 +31,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """So little room that everything is made in many parts."""
     monkeypatch.setattr(memory.Portions, "of", lambda _room: Portions(batch=1_000, group=20_000, out=1_500))
     monkeypatch.setattr("alignment.larger.fits", lambda *_: False)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def observed(rows: int = 300) -> pl.DataFrame:
@@ -102,7 +105,7 @@ def test_a_join_of_files_is_the_same_in_parts(tmp_path: Path) -> None:
         tmp_path / "spine.parquet", view, memory_limit="64GiB", spill=tmp_path / "spill", status=True
     )
     assert joined.equals(al.point_in_time_join(asked(), meter(observed()), status=True))
-    assert os.listdir(tmp_path / "spill") == []
+    assert names(tmp_path / "spill") == []
 
 
 @pytest.mark.usefixtures("small")
@@ -117,8 +120,8 @@ def test_a_data_set_in_parts_has_the_same_bytes(tmp_path: Path, release: str) ->
     assert parts.scan().select("label").collect().equals(whole.frame.select("label"))
     for name in ("data.parquet", "manifest.json"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["parts", "whole"]
-    assert sorted(os.listdir(tmp_path / "parts")) == ["data.parquet", "manifest.json"]
+    assert names(tmp_path) == ["parts", "whole"]
+    assert names(tmp_path / "parts") == ["data.parquet", "manifest.json"]
 
 
 @pytest.mark.usefixtures("small")
@@ -139,7 +142,7 @@ def test_another_data_set_is_not_overwritten_in_parts(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="holds another data set"):
         al.build_dataset(asked(), meter(observed()), into=tmp_path, memory_limit="64GiB")
     assert (tmp_path / "data.parquet").read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["data.parquet", "manifest.json"]
+    assert names(tmp_path) == ["data.parquet", "manifest.json"]
 
 
 def test_a_data_set_that_fits_is_written_too(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_bad_rows_are_refused_in_parts_and_nothing_is_left(tmp_path: Path) -> No
     rows = observed().with_columns(site=pl.when(pl.int_range(pl.len()) != 250).then("site"))
     with pytest.raises(NullKeyError, match="'site' is null in 1 rows"):
         al.build_dataset(asked(), meter(rows), into=tmp_path / "set", memory_limit="64GiB", spill=tmp_path / "spill")
-    assert os.listdir(tmp_path / "spill") == []
+    assert names(tmp_path / "spill") == []
     assert not (tmp_path / "set/data.parquet").exists()
 
 
@@ -176,7 +179,7 @@ def test_more_at_one_instant_than_fits_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(MemoryLimitError, match=r"300 rows of one group of 'site' are needed at once"):
         al.point_in_time_join(asked(), meter(rows), memory_limit="64GiB", spill=tmp_path)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 @pytest.mark.usefixtures("small")
@@ -200,11 +203,11 @@ def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: P
     (left / "0").write_bytes(b"rows")
     with spilling_store.spill_folder(tmp_path, 0):
         assert not left.exists()
-        mine = os.listdir(tmp_path)
+        mine = names(tmp_path)
         assert len(mine) == 1
         assert spilling_store.remove_left(tmp_path) == []
-        assert os.listdir(tmp_path) == mine
-    assert os.listdir(tmp_path) == []
+        assert names(tmp_path) == mine
+    assert names(tmp_path) == []
 
 
 def test_rows_are_written_alike_whatever_they_come_in(tmp_path: Path) -> None:
