@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -41,6 +41,8 @@ from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.views import FeatureView
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from alignment.larger import Part
 
 
@@ -165,6 +167,7 @@ def build_dataset(
     into: str | Path | None = None,
     memory_limit: str | int | None = None,
     spill: str | Path | None = None,
+    spark: SparkSession | None = None,
 ) -> Dataset:
     """A training set: for every spine row the features as serving would have answered, and the label as it came true.
 
@@ -173,7 +176,7 @@ def build_dataset(
         views: What to compute.
         label: What the model is to say; made by `label`.
         as_of: Pretend that nothing arrived later; None is the greatest arrival in the inputs (R12).
-        engine: `"local"` or `"duckdb"`.
+        engine: `"local"`, `"duckdb"` or `"spark"`.
         prediction_time: The spine's column of prediction times.
         positions: Log positions to answer at; None is each log's head now.
         threads: How many threads; None for one per processor.
@@ -187,9 +190,11 @@ def build_dataset(
         into: New folder to write the data set to as it is made, as `Dataset.write` would; then it need not fit in memory.
         memory_limit: How much memory the process may take, e.g. `"4GiB"`; see `point_in_time_join`.
         spill: Folder for what does not fit; None for `into`, or else the system's folder of temporary files.
+        spark: The session of engine `"spark"`; None for the active one.
 
     Returns:
-        The data set; its frame has the spine's rows in order.
+        The data set; its frame has the spine's rows in order. With engine `"spark"` a `SparkDataset`: its frame is one of Spark, its rows
+        are computed, and its manifest known, when it is written.
 
     Raises:
         AlignmentError: See `point_in_time_join` and `label`.
@@ -233,6 +238,14 @@ def build_dataset(
         seed=seed,
     )
     tally, folder = Tally(recipe, known_until(views, recipe.as_of_us)), None if into is None else Path(into)
+    if engine == "spark":
+        from alignment.engines.spark.dataset import build
+
+        moved = transform_arrivals(views, outages=outages, delays=delays, seed=seed)
+        made = build(tally, spine, moved, spark=spark)
+        if folder is not None:
+            made.write(folder)
+        return cast("Dataset", made)
     if check_limit(memory_limit, engine):
         room = spill if spill is not None or folder is None else folder.parent
         parts = _larger(recipe, spine, memory_limit, threads, room, rows)
@@ -328,7 +341,12 @@ def _in_parts(tally: Tally, parts: Iterator[Part], folder: Path | None) -> Datas
 
 
 def rebuild(
-    manifest: Mapping[str, Any], spine: FrameLike, frames: Mapping[str, FrameLike], *, threads: int | None = None
+    manifest: Mapping[str, Any],
+    spine: FrameLike,
+    frames: Mapping[str, FrameLike],
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
 ) -> Rebuilt:
     """Build a data set again from its manifest, at the positions and the `as_of` it records (R16).
 
@@ -336,6 +354,7 @@ def rebuild(
         manifest: What `Dataset.manifest` (or the written file) holds.
         spine: The same spine; of a written data set, the first columns of its data.
         frames: Observations by the manifest's input names (`@label` for those of the label).
+        engine: None for the manifest's, and `"local"` for what was built on Spark, which gives the same bytes.
         threads: How many threads; None for one per processor.
 
     Returns:
@@ -374,7 +393,7 @@ def rebuild(
         views,
         label=label,
         as_of=datetime.fromisoformat(manifest["as_of"]),
-        engine=manifest["engine"],
+        engine=engine or ("local" if manifest["engine"] == "spark" else manifest["engine"]),
         prediction_time=manifest["prediction_time"],
         positions=positions,
         threads=threads,

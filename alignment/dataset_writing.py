@@ -142,8 +142,13 @@ def write_manifest(folder: Path, manifest: dict[str, Any], views: Sequence[Featu
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
     partial.replace(target)
+    tell_logs(target, views)
+    return target
+
+
+def tell_logs(target: Path | str, views: Sequence[FeatureView]) -> None:
+    """Tell the logs that were read where a data set's manifest is, so that an erasure finds the copy."""
     for source in {id(s): s for view in views if (s := view.observations.source) is not None}.values():
         register = getattr(source, "register_dataset", None)
         if register is not None:
             register(target)
-    return target

@@ -40,12 +40,15 @@ def hash_of(height: int, digests: Mapping[str, bytes]) -> str:
     return hashlib.sha256(b"".join([str(height).encode(), *digests.values()])).hexdigest()
 
 
-def file_digests(path: Path, *, rows: int) -> dict[str, bytes]:
+def file_digests(
+    path: Path | list[str], *, rows: int, schema: Mapping[str, pl.DataType] | None = None
+) -> dict[str, bytes]:
     """A digest per column of a Parquet file, for `hash_of`; a column is read in pieces.
 
     Args:
-        path: The file.
+        path: The file; a folder of part files, or their addresses, in order.
         rows: How many rows to have in memory at once.
+        schema: The columns' own types, where the file's are others.
 
     Example:
         >>> import tempfile
@@ -56,6 +59,8 @@ def file_digests(path: Path, *, rows: int) -> dict[str, bytes]:
         True
     """
     stored = pl.scan_parquet(path, glob=False)
+    if schema is not None:
+        stored = stored.select(pl.col(name).cast(kind) for name, kind in schema.items())
     height = int(stored.select(pl.len()).collect().item())
 
     def pieces(name: str) -> Iterator[pl.Series]:

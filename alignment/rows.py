@@ -185,6 +185,10 @@ def summarize(observations: Observations, *, position: int | None = None) -> Sum
     Raises:
         UnknownArrivalError: If an arrival is null and there is no delay rule (R13).
     """
+    if type(observations.frame).__module__.startswith("pyspark.sql."):
+        from alignment.engines.spark.summaries import summarize_spark
+
+        return summarize_spark(observations, position=position)
     rows = canonical(observations, [], position=position).drop(ORDER, strict=False)
     if observations.delay is None:
         return _summary(observations, rows)

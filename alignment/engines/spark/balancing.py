@@ -144,7 +144,7 @@ def _tallies(
     until, since = bounds
     if not is_spark_frame(rows.frame) and pieces_of(thin, as_of_us=until, event_from_us=since) is None:
         return _counted_here(thin.rows(as_of_us=until, event_from_us=since).collect(), to)
-    return _collected(packed_input(session, thin, to, as_of_us=until, event_from_us=since))
+    return collected(packed_input(session, thin, to, as_of_us=until, event_from_us=since))
 
 
 def _spine_tallies(session: SparkSession, spine: SparkSpine, keys: tuple[str, ...]) -> list[pl.DataFrame]:
@@ -155,13 +155,14 @@ def _spine_tallies(session: SparkSession, spine: SparkSpine, keys: tuple[str, ..
         columns = list(dict.fromkeys(to.columns))
         schema = {name: spine.schema[name] for name in columns}
         spine = replace(spine, given=spine.given.select(*columns), schema=schema)
-    return _collected(packed_spine(session, spine, to))
+    return collected(packed_spine(session, spine, to))
 
 
 def _counted_here(frame: pl.DataFrame, to: Tallied) -> list[pl.DataFrame]:
     return [table for part in frame.iter_slices(PACK_ROWS) for _, table in to.split(part)]
 
 
-def _collected(blobs: DataFrame) -> list[pl.DataFrame]:
+def collected(blobs: DataFrame) -> list[pl.DataFrame]:
+    """The frames that blobs hold, here."""
     buckets = unpack(blobs.toArrow().to_batches())
     return [table for bucket in buckets.values() for table in bucket.frames()]

@@ -216,7 +216,12 @@ def join(
             provisional=provisional,
             until_us=until_us,
         )
-        return _run(session, plan, _bucket_counts(session, plan, buckets))
+        return run(session, plan, buckets)
+
+
+def run(session: SparkSession, plan: Plan, buckets: int | None = None) -> DataFrame:
+    """The result of a plan; see `join`."""
+    return _run(session, plan, _bucket_counts(session, plan, buckets))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""Training sets whose rows stay in Spark until they are written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from alignment.dataset_writing import DATA, MANIFEST, ROW_GROUP, Tally, tell_logs
+from alignment.engines.spark.frames import is_spark_frame, plain_schema, session_of
+from alignment.engines.spark.packing import Bucket
+from alignment.engines.spark.run import planned, run
+from alignment.engines.spark.writing import PART_ROWS, Facts, Writer, commit_delta, commit_files, put, write_parts
+from alignment.errors import DatasetError
+from alignment.hashing import file_digests, hash_of
+from alignment.join import position_of
+from alignment.labels import Label
+from alignment.observations import FrameLike, as_lazy
+from alignment.service_join import ask_service
+from alignment.views import FeatureView
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from alignment.recipe import Recipe
+
+ROW = "@row"
+"""Numbers the rows of a spine that has an order."""
+Layout = Literal["parquet", "delta"]
+
+
+class SparkDataset:
+    """A training set whose rows are in Spark.
+
+    Attributes:
+        frame: A frame of Spark: the columns of `Dataset.frame`, rows in no order, computed when it is asked for them.
+        views: What it is built with.
+        label: The label it is built with.
+        folder: Where it was written, once it was.
+    """
+
+    def __init__(
+        self, rows: DataFrame, tally: Tally, exact: Mapping[str, pl.DataType], order: Sequence[str], count: int
+    ) -> None:
+        self._rows, self._tally, self._exact, self._order, self._count = rows, tally, dict(exact), list(order), count
+        self._manifest: dict[str, Any] | None = None
+        self.views, self.label = tally.recipe.views, tally.recipe.label
+        self.folder: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SparkDataset({self._count} rows, as of {self._tally.recipe.as_of.isoformat()})"
+
+    @property
+    def frame(self) -> DataFrame:
+        """The rows."""
+        return self._rows.select(*(f"`{name}`" for name in self._kept))
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """The names of the feature columns, in order."""
+        return self._tally.recipe.feature_columns
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """See `Dataset.manifest`; its hashes and counts are known when the rows have been written.
+
+        Raises:
+            DatasetError: If they have not.
+        """
+        if self._manifest is None:
+            raise DatasetError(
+                "the rows of this data set have not been computed", "write it first: dataset.write(path)."
+            )
+        return self._manifest
+
+    def write(self, path: str | Path, *, layout: Layout = "parquet") -> str:
+        """Let executors write the rows in the spine's order (of a frame of Spark: ordered by its columns), and the manifest, which comes last.
+
+        Every executor must be able to write to `path`. The content hash is that of `engine="local"`. Only files of tasks that the driver
+        was told of become part of the data set, each once.
+
+        Args:
+            path: A new folder; with `layout="delta"` also an address in object storage, credentials from the environment.
+            layout: `"parquet"`: part files in a folder `data.parquet`; or `"delta"`: `path` itself is a Delta table, in the types that Spark has.
+
+        Returns:
+            Where the manifest is.
+
+        Raises:
+            DatasetError: If the folder holds something else, or `layout` cannot hold the rows.
+        """
+        address = str(path).rstrip("/")
+        if layout not in ("parquet", "delta"):
+            raise DatasetError(f"layout={layout!r} is unknown", 'choose "parquet" or "delta".')
+        if "://" in address and layout == "parquet":
+            raise DatasetError(f"{address} is no folder", 'pass layout="delta", which commits to object storage.')
+        kept = {name: self._exact[name] for name in self._kept}
+        written = kept if layout == "parquet" else _delta_schema(kept)
+        folder, attempts = Path(address), f"{address}/.attempts" if layout == "parquet" else address
+        if "://" not in address and folder.exists() and any(folder.iterdir()):
+            raise DatasetError(f"{folder} is not empty", "write to a new folder; data sets are not overwritten.")
+        writer = Writer(
+            attempts, plain_schema(self._exact, "the result"), written, tuple(self._tally.recipe.answer_columns)
+        )
+        parts = write_parts(
+            self._rows,
+            self._order,
+            writer,
+            parts=max(1, -(-self._count // PART_ROWS)),
+            numbered=self._order == [ROW],
+        )
+        if layout == "parquet":
+            where: Any = folder / DATA
+            commit_files(folder / DATA, Path(attempts), parts)
+        else:
+            commit_delta(address, parts, written)
+            where = [f"{address}/{facts.name}" for _, facts in parts]
+        self._manifest = self._told(parts, where, kept)
+        files = [{"rows": facts.rows, "sha256": facts.sha256} for _, facts in parts]
+        told = self._manifest | {"data": DATA if layout == "parquet" else ".", "layout": layout, "files": files}
+        self.folder = address
+        put(f"{address}/{MANIFEST}", (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
+        tell_logs(f"{address}/{MANIFEST}" if "://" in address else folder / MANIFEST, self.views)
+        return f"{address}/{MANIFEST}"
+
+    @property
+    def _kept(self) -> list[str]:
+        """The columns that are the data set's."""
+        recipe = self._tally.recipe
+        told = set() if recipe.asked["sources"] else {f"{name}__source" for name in recipe.feature_columns}
+        return [name for name in self._exact if name != ROW and name not in told]
+
+    def _told(self, parts: Sequence[tuple[int, Facts]], where: Any, kept: Mapping[str, pl.DataType]) -> dict[str, Any]:
+        """The manifest of what was written."""
+        tally = self._tally
+        answers = {f"{name}__source" for name in tally.recipe.feature_columns}
+        added = {*tally.recipe.feature_columns, *answers, "provisional"} | set(self.label.columns if self.label else ())
+        tally.spine_columns = [name for name in self._exact if name != ROW and name not in added]
+        for _, facts in parts:
+            tally.rows += facts.rows
+            tally.nulls.update(facts.nulls)
+            tally.provisional_rows += facts.provisional
+            for name, counts in facts.told.items():
+                tally.told.setdefault(name, Counter()).update(counts)
+        digests = file_digests(where, rows=ROW_GROUP, schema=kept)
+        own = {name: digests[name] for name in tally.spine_columns}
+        content = tally.content(spine_hash=hash_of(tally.rows, own), content_hash=hash_of(tally.rows, digests))
+        return tally.recipe.manifest(content, engine="spark")
+
+
+def build(
+    tally: Tally, spine: FrameLike, moved: Sequence[FeatureView], *, spark: SparkSession | None = None
+) -> SparkDataset:
+    """The data set of a recipe, its rows computed by Spark when they are asked for.
+
+    Args:
+        tally: What is to be built.
+        spine: A frame of Spark, or anything that `build_dataset` takes.
+        moved: The recipe's views, their arrivals moved where that is asked for.
+        spark: The session; None for the active one.
+
+    Raises:
+        AlignmentError: See `build_dataset`.
+    """
+    recipe, session = tally.recipe, session_of(spark)
+    if is_spark_frame(spine):
+        order = list(spine.columns)
+    else:
+        spine = as_lazy(spine, "the spine").collect().with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+        order = [ROW]
+    plan = planned(
+        spine,
+        moved,
+        as_of_us=recipe.as_of_us,
+        position_of=lambda view: position_of(view, recipe.head),
+        prediction_time=recipe.prediction_time,
+        question=ask_service(
+            recipe.service,
+            list(moved),
+            variant=recipe.asked["variant"],
+            rows=recipe.asked["rows"],
+            position_of=lambda view: position_of(view, recipe.head),
+            as_of_us=recipe.as_of_us,
+        ),
+        sources=recipe.service is not None,
+        label=_of_its_own(recipe),
+        label_position=None if recipe.label is None else recipe.label_position,
+        provisional=True,
+        until_us=tally.until_us,
+    )
+    recipe.check_spine([name for name in plan.spine.schema if name != ROW])
+    last = plan.works[-1]
+    exact = last.form.made(last.answered(Bucket())).schema
+    return SparkDataset(run(session, plan), tally, exact, order, plan.spine.rows)
+
+
+def _of_its_own(recipe: Recipe) -> Label | None:
+    """The label with the observations it is read from: those of a view before any arrival was moved."""
+    if recipe.label is None or recipe.home is None:
+        return recipe.label
+    return replace(recipe.label, observations=next(view for view in recipe.views if view.name == recipe.home))
+
+
+def _delta_schema(kept: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """The columns in types that Delta has.
+
+    Raises:
+        DatasetError: If there is none for a column.
+    """
+    for name, kind in kept.items():
+        if isinstance(kind, pl.Duration) or kind == pl.Null:
+            raise DatasetError(
+                f"{name!r} is {kind}, and Delta has no such type", 'pass layout="parquet", or leave the column out.'
+            )
+    return plain_schema(kept, "the data set")
