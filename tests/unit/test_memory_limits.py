@@ -228,7 +228,7 @@ BUILD = """
     import polars as pl
     import alignment as al
     folder, limit = Path(sys.argv[1]), sys.argv[2] or None
-    features = [al.latest("load_kw"), al.lag("load_kw", "1h"), al.window("load_kw", ["mean", "max"], "6h")]
+    features = [al.window("load_kw", ["mean", "max"], "6h"), *(al.latest(f"load_{n}") for n in range(8))]
     view = al.FeatureView("meter", ["site"], folder / "rows.parquet", features)
     dataset = al.build_dataset(folder / "spine.parquet", view, into=folder / f"set{limit}", memory_limit=limit)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -237,9 +237,9 @@ BUILD = """
 
 
 def test_a_limit_is_kept_that_the_build_exceeds_without_it(tmp_path: Path) -> None:
-    rows = 6_000_000
+    rows = 3_000_000
     events = pl.select(
-        (pl.int_range(rows) * 500_000 + 1_767_225_600_000_000).cast(pl.Datetime("us", "UTC"))
+        (pl.int_range(rows) * 1_000_000 + 1_767_225_600_000_000).cast(pl.Datetime("us", "UTC"))
     ).to_series()
     pl.DataFrame(
         {
@@ -247,10 +247,11 @@ def test_a_limit_is_kept_that_the_build_exceeds_without_it(tmp_path: Path) -> No
             "event_time": events,
             "arrival_time": events + timedelta(minutes=3),
             "load_kw": pl.int_range(rows, eager=True).cast(pl.Float64) / 7,
+            **{f"load_{n}": pl.int_range(rows, eager=True) * n for n in range(8)},
         }
     ).write_parquet(tmp_path / "rows.parquet", row_group_size=1 << 17)
-    events.sample(200_000, seed=1).alias("prediction_time").to_frame().with_columns(
-        site=pl.int_range(200_000) % 500
+    events.sample(100_000, seed=1).alias("prediction_time").to_frame().with_columns(
+        site=pl.int_range(100_000) % 500
     ).write_parquet(tmp_path / "spine.parquet")
 
     def built(limit: str) -> tuple[int, str]:
