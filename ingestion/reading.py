@@ -88,10 +88,12 @@ def choose_files(table: LogTable, question: Question) -> pl.DataFrame:
 
     Event bounds rule out nothing where ids are declared: a later revision of a row may have moved its event (R4).
     """
-    files = table.files().filter(pl.col("min.record_kind").is_null() | (pl.col("min.record_kind") == OBSERVATION))
+    # A file that was rewritten as a whole holds records too, whose kinds come before or after in the alphabet.
+    least, most = pl.col("min.record_kind"), pl.col("max.record_kind")
+    files = table.files().filter(least.is_null() | ((least <= OBSERVATION) & (most >= OBSERVATION)))
     position_out = pl.col("min.log_sequence") > question.position
     position_cut = ~(pl.col("max.log_sequence") <= question.position)
-    mixed = ~(pl.col("max.record_kind") == OBSERVATION)
+    mixed = ~((least == OBSERVATION) & (most == OBSERVATION))
     reasons = [pl.when(position_out).then(pl.lit("position"))]
     cuts = [position_cut, mixed]
     if question.after is not None:

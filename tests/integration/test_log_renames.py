@@ -40,3 +40,15 @@ def test_a_data_set_is_rebuilt_after_its_column_was_renamed(tmp_path):
     ]
     assert both.observations.values == ["temperature"]
     assert al.snapshot(both, at("11:00")).columns == ["station", "event_time", "arrival_time", "temperature"]
+
+
+def test_rows_are_still_there_after_an_erasure_and_a_rename(tmp_path):
+    log = ingestion.create_log(tmp_path, "mast", entities=["station"])
+    for station in ("a", "b"):
+        log.append(pl.DataFrame({"station": [station], "event_time": [at("10:00")], "temp": [1.0]}))
+    log.erase({"station": "b"})
+    log.rename_column("temp", "temperature")  # one file for all rows and records, that of the erasure among them
+    assert log.scan().collect().select("station", "temperature").rows() == [("a", 1.0)]
+    assert [removal.rows for removal in log.removals()] == [1]
+    log.compact()
+    assert log.scan().collect().height == 1
