@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.engines.spark.frames import is_spark_frame
 from alignment.observations import Observations
 from alignment.rows import ARRIVAL, ARRIVAL_KIND, EVENT, ISSUE, RETRACTION, canonical, check_rows, checked
 from alignment.views import FeatureView
@@ -47,6 +48,10 @@ def heartbeats_of(views: Iterable[FeatureView], *, position: int | None = None) 
 
 def heartbeats_in(rows: Observations, *, position: int | None = None) -> Instants:
     """The heartbeats that observations show, in microseconds; see `heartbeats_of`."""
+    if is_spark_frame(rows.frame):
+        from alignment.engines.spark.beats import arrivals_in_spark
+
+        return arrivals_in_spark(rows, position=position)
     told: Any = getattr(rows.source, "heartbeats", None)
     if told is not None:
         return np.asarray(told(position=position)["arrival_time"].dt.epoch("us").to_numpy())
@@ -92,12 +97,21 @@ def newest_of(views: Iterable[FeatureView], *, position: int | None = None, afte
     """
     found = Newest(np.empty(0, np.int64), np.empty(0, np.int64))
     for rows in {id(view.observations.source or view): view.observations for view in views}.values():
-        lazy = canonical(rows, [], position=position, after=after).drop(ARRIVAL_KIND, strict=False)
-        frame = check_rows(rows, lazy.collect())[0]
-        frame = frame.filter(~frame[RETRACTION]) if RETRACTION in frame.columns else frame
-        instant = ISSUE if rows.kind == "forecast" else EVENT
-        found = found.and_then(Newest.of(frame[ARRIVAL].to_numpy(), frame[instant].to_numpy()))
+        found = found.and_then(newest_in(rows, position=position, after=after))
     return found
+
+
+def newest_in(rows: Observations, *, position: int | None = None, after: int | None = None) -> Newest:
+    """How far the events of observations had got; see `newest_of`."""
+    if is_spark_frame(rows.frame):
+        from alignment.engines.spark.beats import news_in_spark
+
+        return Newest.of(*news_in_spark(rows, position=position))
+    lazy = canonical(rows, [], position=position, after=after).drop(ARRIVAL_KIND, strict=False)
+    frame = check_rows(rows, lazy.collect())[0]
+    frame = frame.filter(~frame[RETRACTION]) if RETRACTION in frame.columns else frame
+    instant = ISSUE if rows.kind == "forecast" else EVENT
+    return Newest.of(frame[ARRIVAL].to_numpy(), frame[instant].to_numpy())
 
 
 def last_heartbeats(beats: Instants, t: Instants, as_of_us: int | None = None) -> Instants:

@@ -33,6 +33,8 @@ CONFIG = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.session.timeZone": "America/St_Johns",  # instants are instants, whatever the session shows
     "spark.sql.shuffle.partitions": "3",
+    "spark.sql.codegen.wholeStage": "false",  # compiling takes longer than these rows do
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.port.maxRetries": "100",
 }
 
