@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 
@@ -43,18 +43,24 @@ def spill_folder(parent: str | Path | None, needed: int) -> Iterator[Spill]:
                 f"{home} has {size_text(free)} free, and up to {size_text(needed * _SHARE)} may have to be kept there",
                 "name another folder, e.g. spill='/data/tmp', or allow more memory.",
             )
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home))
+        folder, lock = _locked(home)
     except OSError as error:
         raise SpillError(f"{home} cannot hold rows: {error}", "name a folder that can: spill='/data/tmp'.") from error
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR)
     spill = Spill(folder)
     try:
-        _try_lock(lock)
         yield spill
     finally:
         spill.close()
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _locked(home: Path) -> tuple[Path, int]:
+    """A new folder and its lock, which is held before the folder has the name by which others look for left ones."""
+    made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=home))
+    lock = os.open(made / LOCK, os.O_CREAT | os.O_RDWR)
+    _try_lock(lock)
+    return made.rename(home / made.name[1:]), lock
 
 
 def remove_left(home: Path) -> list[Path]:
@@ -123,7 +129,7 @@ class Store:
 
     def __init__(self, path: Path, schema: Mapping[str, pl.DataType]) -> None:
         self._path = path
-        self._file: BinaryIO = path.open("w+b")
+        self._file: FileIO = path.open("w+b", buffering=0)
         self._schema = dict(schema)
         self._places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._end = 0
@@ -140,7 +146,9 @@ class Store:
         frame.write_ipc_stream(written, compression="lz4")
         try:
             self._file.seek(self._end)
-            self._file.write(written.getbuffer())
+            left = written.getbuffer()
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise SpillError(
                 f"rows cannot be kept on disk: {error}", "name a folder with more room: spill=."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -196,17 +197,34 @@ def test_a_full_disk_is_said_before_anything_is_read(tmp_path: Path, monkeypatch
         al.point_in_time_join(asked(), meter(observed()), memory_limit="64GiB", spill=tmp_path)
 
 
+KILLED = """
+    import os, signal, sys
+    from alignment.engines.spilling_store import spill_folder
+    with spill_folder(sys.argv[1], 0) as spill:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_what_a_killed_run_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:
-    left = tmp_path / f"{spilling_store.PREFIX}left"
-    left.mkdir()
-    (left / spilling_store.LOCK).touch()
-    (left / "0").write_bytes(b"rows")
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    left = names(tmp_path)
+    assert [name.startswith(spilling_store.PREFIX) for name in left] == [True]
     with spilling_store.spill_folder(tmp_path, 0):
-        assert not left.exists()
         mine = names(tmp_path)
         assert len(mine) == 1
+        assert mine != left
         assert spilling_store.remove_left(tmp_path) == []
         assert names(tmp_path) == mine
+    assert names(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_is_said(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    store = spilling_store.Store(tmp_path / "full", {"n": pl.Int64()})
+    with pytest.raises(SpillError, match="rows cannot be kept on disk: .*No space left on device"):
+        store.add(0, pl.DataFrame({"n": [1]}))
+    store.remove()
     assert names(tmp_path) == []
 
 
