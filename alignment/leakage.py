@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,10 +24,14 @@ from alignment.labels import Label
 from alignment.leakage_text import as_html, as_text, notebook_html
 from alignment.naive import naive_view
 from alignment.observations import FrameLike
+from alignment.recipe import make_recipe
 from alignment.report_form import plain
 from alignment.spine import PREDICTION_TIME
 from alignment.splits import LOOKBACK
 from alignment.views import FeatureView
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _FRAME = {
     "feature": pl.String,
@@ -148,6 +152,7 @@ def leak_report(
     test_from: datetime | None = None,
     embargo: DurationLike | None = LOOKBACK,
     known_columns: Sequence[str] = (),
+    spark: SparkSession | None = None,
 ) -> LeakReport:
     """Where a join on event time differs from what had arrived, and what its score is worth.
 
@@ -162,12 +167,14 @@ def leak_report(
         as_of: When the naive table is read; None is the greatest arrival in the inputs. Nothing that arrived later counts.
         prediction_time: The spine's column of prediction times.
         positions: Log positions to answer at; None is each log's head now.
-        engine: `"local"`; or `"duckdb"`, whose sums may differ in the last bit and then count as differing (R17).
+        engine: `"local"`; or `"duckdb"`, whose sums may differ in the last bit and then count as differing (R17); or `"spark"`, which
+            compares on executors, without a label.
         threads: How many threads; None for one per processor.
         test_from: T; None leaves the last three tenths of the labelled rows for the test.
         embargo: See `time_splits`.
         known_columns: Columns of the spine that the model may use beside the features, for instance a calendar; they are the
             same in both tables.
+        spark: The session of engine `"spark"`; None for the active one.
 
     Returns:
         The report.
@@ -198,6 +205,8 @@ def leak_report(
         [('weather__temp', 2, 1, 0.5)]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
+    if engine == "spark":
+        return _on_spark(spine, views, label, as_of, prediction_time, positions, spark)
     dataset = build_dataset(
         spine,
         views,
@@ -223,6 +232,40 @@ def leak_report(
     return _with_skill(report, dataset, naive, label.name, [*known_columns, *features], test_from, embargo)
 
 
+def _on_spark(
+    spine: FrameLike,
+    views: Sequence[FeatureView],
+    label: Label | None,
+    as_of: datetime | None,
+    prediction_time: str,
+    positions: Positions | None,
+    spark: SparkSession | None,
+) -> LeakReport:
+    """The report without a score, compared by executors.
+
+    Raises:
+        DefinitionError: If there is a label.
+    """
+    from alignment.engines.spark.leakage import compare
+
+    if label is not None:
+        raise DefinitionError(
+            'leak_report(engine="spark") gives no score',
+            'leave the label out, or score a part of the spine with engine="local".',
+        )
+    recipe = make_recipe(tuple(views), as_of=as_of, prediction_time=prediction_time, positions=positions)
+    rows = compare(
+        *(spine, views),
+        as_of_us=recipe.as_of_us,
+        positions=recipe.head,
+        prediction_time=prediction_time,
+        spark=spark,
+    )
+    frame = pl.DataFrame(rows, schema=_FRAME)
+    height = int(frame["rows"].max() or 0)  # type: ignore[arg-type]
+    return LeakReport(frame, pl.DataFrame(schema=_SKILL), recipe.as_of, height)
+
+
 def _naive_features(
     dataset: Dataset, moment: datetime, engine: str, prediction_time: str, threads: int | None
 ) -> pl.DataFrame:
@@ -241,7 +284,7 @@ def _naive_features(
 def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     """One row of `LeakReport.frame`."""
     differing = naive.ne_missing(available)  # null equals null, NaN equals NaN, nothing is rounded
-    has_naive, has_available = _has_value(naive), _has_value(available)
+    has_naive, has_available = has_value(naive), has_value(available)
     facts: dict[str, Any] = {
         "feature": available.name,
         "rows": len(available),
@@ -255,10 +298,10 @@ def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
         "mean_difference_sd": None,
         "unit": None,
     }
-    if (unit := _unit(available.dtype)) is None:
+    if (unit := unit_of(available.dtype)) is None:
         return facts
     facts["unit"] = unit or None
-    one, other = _values(naive), _values(available)
+    one, other = plain_numbers(naive), plain_numbers(available)
     distance = np.abs(one - other)
     distance = distance[np.isfinite(distance) & (distance > 0)]
     if len(distance):
@@ -273,7 +316,7 @@ def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     return facts
 
 
-def _has_value(series: pl.Series) -> pl.Series:
+def has_value(series: pl.Series) -> pl.Series:
     """Where there is a value; of a sequence: where a slot has one."""
     if isinstance(series.dtype, pl.Array):
         return (
@@ -284,20 +327,20 @@ def _has_value(series: pl.Series) -> pl.Series:
     return series.is_not_null()
 
 
-def _unit(kind: pl.DataType) -> str | None:
+def unit_of(kind: pl.DataType) -> str | None:
     """The unit in which values are subtracted, empty for that of the values; None if they are no numbers."""
     if isinstance(kind, pl.Array):
-        return _unit(kind.inner) if isinstance(kind.inner, pl.DataType) else None
+        return unit_of(kind.inner) if isinstance(kind.inner, pl.DataType) else None
     if isinstance(kind, pl.Duration | pl.Datetime):
         return "s"
     return "" if kind.is_numeric() else None
 
 
-def _values(series: pl.Series) -> Numbers:
+def plain_numbers(series: pl.Series) -> Numbers:
     """Numbers, durations and instants (in seconds), the slots of arrays one after the other; null as NaN."""
     kind = series.dtype
     if isinstance(kind, pl.Array):
-        slots = [_values(series.arr.get(slot)) for slot in range(kind.size)]
+        slots = [plain_numbers(series.arr.get(slot)) for slot in range(kind.size)]
         return np.concatenate(slots) if slots else np.empty(0)
     if isinstance(kind, pl.Duration | pl.Datetime):
         series = series.dt.cast_time_unit("us").to_physical() / 1e6

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ import polars as pl
 from alignment.arrivals import transform_arrivals
 from alignment.delays import DelayRule
 from alignment.durations import DurationLike, instant_us
-from alignment.errors import DefinitionError, MissingColumnError
+from alignment.errors import DefinitionError, MissingColumnError, UnknownEngineError
 from alignment.features import arrival_age, event_age, issue_age
 from alignment.join import Positions, check_positions, check_views, columns_of, known_until, position_of
 from alignment.outages import Outage
@@ -29,6 +29,8 @@ from alignment.views import FeatureView
 from alignment.wallclock import Instants
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
     from alignment.engines.local import Answered, Prepared, Timings
     from alignment.layout import Pool
 
@@ -41,6 +43,9 @@ def replay(
     start: datetime,
     end: datetime,
     every: DurationLike | Sequence[str],
+    *,
+    engine: str = "local",
+    spark: SparkSession | None = None,
     **options: Any,
 ) -> pl.DataFrame:
     """What serving would have returned at every tick of a schedule, from the rows that had arrived by then.
@@ -52,6 +57,9 @@ def replay(
         end: The instant before which the schedule stops.
         every: Time between ticks, from `start` on; in `d` and `w` with a zone calendar days. Or times of day (`["06:00", "18:00"]`)
             on the wall clock of `zone`.
+        engine: `"local"`, or `"spark"`: a frame of Spark with the same rows in no order, the schedule laid over the entities by
+            executors (they may come in a frame of Spark, each once).
+        spark: The session of engine `"spark"`; None for the active one.
         options: See `replay_batches`, which takes the same and keeps only some rows in memory.
 
     Returns:
@@ -60,6 +68,7 @@ def replay(
 
     Raises:
         AlignmentError: See `replay_batches`.
+        UnknownEngineError: If `engine` is neither.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -80,6 +89,13 @@ def replay(
         ... ].to_list()
         [None, 3.5, 3.5]
     """
+    if engine == "spark":
+        return cast(
+            "pl.DataFrame",
+            _on_spark(views, entities, schedule(start, end, every, options.get("zone")), spark, **options),
+        )
+    if engine != "local":
+        raise UnknownEngineError(f"no engine {engine!r} replays", "choose from 'local', 'spark'.")
     parts = list(replay_batches(views, entities, start, end, every, **options))
     return pl.concat(parts)
 
@@ -171,6 +187,51 @@ def replay_batches(
         asking.prepare(asked, ticks, at, pool, timings)
         for places, span in _groups(asked.height if asked.width else 1, len(ticks), batch_rows, pool.threads):
             yield asking.ask(_spine(asked, places, ticks[span], prediction_time), places)
+
+
+def _on_spark(
+    views: Sequence[FeatureView] | FeatureView,
+    entities: Any,
+    ticks: Instants,
+    spark: SparkSession | None,
+    *,
+    as_of: datetime | None = None,
+    outages: Sequence[Outage] | Outage = (),
+    delays: Mapping[str, DelayRule] | None = None,
+    seed: int | None = None,
+    status: bool = True,
+    ages: bool = True,
+    positions: Positions | None = None,
+    entity: str | None = None,
+    prediction_time: str = PREDICTION_TIME,
+    **others: Any,
+) -> DataFrame:
+    """The same on Spark.
+
+    Raises:
+        DefinitionError: If an option is given that means nothing there.
+    """
+    from alignment.engines.spark.replay import replay_spark
+
+    if unknown := sorted(set(others) - {"zone"}):
+        raise DefinitionError(
+            f'replay(engine="spark") takes no {unknown[0]}',
+            "leave it out; a service: al.point_in_time_join(spine, views, service=..., engine='spark').",
+        )
+    views = [views] if isinstance(views, FeatureView) else list(views)
+    check_views(views)
+    check_positions(views, positions)
+    at = {view.name: _position(view, positions) for view in views}
+    views = list(transform_arrivals(views, outages=outages, delays=delays, seed=seed))
+    return replay_spark(
+        *(views, [_with_ages(view) for view in views] if ages else views, entities, ticks),
+        entity=entity or _one_entity(views),
+        prediction_time=prediction_time,
+        as_of_us=None if as_of is None else instant_us(as_of, "as_of"),
+        at=at,
+        status=status,
+        spark=spark,
+    )
 
 
 def _one_entity(views: Sequence[FeatureView]) -> str:

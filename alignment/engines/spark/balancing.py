@@ -115,7 +115,14 @@ def _fold(
 
 
 def balance(
-    session: SparkSession, one: Pass, spine: SparkSpine, count: int, *, as_of_us: int | None, bounds: Bounds
+    session: SparkSession,
+    one: Pass,
+    spine: SparkSpine,
+    count: int,
+    *,
+    as_of_us: int | None,
+    bounds: Bounds,
+    cut: bool = True,
 ) -> Balance:
     """Count the rows of a pass by entity, and decide what goes where.
 
@@ -126,13 +133,14 @@ def balance(
         count: About how many parts there are to be.
         as_of_us: Nothing that arrived later counts.
         bounds: Which rows of the inputs can matter.
+        cut: Whether an entity may be cut by time.
     """
     bare = one.detached()
     counted = [(table, QUESTION_ROWS) for table in _spine_tallies(session, spine, one.keys)]
     for number, read in enumerate(one.inputs):
         to = Tallied(number, read.keys, None, observations_of(bare, number)[0])
         counted += [(table, 1) for table in _tallies(session, read, to, bounds(number))]
-    return Balance(one, spine, plan_parts(counted, count, may_cut=may_cut(bare)), as_of_us, bounds)
+    return Balance(one, spine, plan_parts(counted, count, may_cut=cut and may_cut(bare)), as_of_us, bounds)
 
 
 def _tallies(

@@ -221,7 +221,7 @@ def join(
 
 def run(session: SparkSession, plan: Plan, buckets: int | None = None) -> DataFrame:
     """The result of a plan; see `join`."""
-    return _run(session, plan, _bucket_counts(session, plan, buckets))
+    return _run(session, plan, bucket_counts(session, plan, buckets))
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,7 @@ def bounds_of(
     return until, floor
 
 
-def _bucket_counts(session: SparkSession, plan: Plan, given: int | None) -> list[int]:
+def bucket_counts(session: SparkSession, plan: Plan, given: int | None) -> list[int]:
     """How many buckets each pass has."""
     slots = slots_of(session)
     return [given or bucket_count(plan.spine.rows + sum(map(rows_of, one.inputs)), slots) for one in plan.passes]
