@@ -7,6 +7,7 @@ from ingestion.datasets import Holding, register_dataset, registered_datasets
 from ingestion.definition import ProviderDefinition
 from ingestion.erase import ErasablePlace, ErasureReport, is_hash_of
 from ingestion.errors import (
+    AddressError,
     BackfillRefusedError,
     BatchError,
     CircuitOpenError,
@@ -34,6 +35,7 @@ from ingestion.errors import (
     SupersededError,
     UnknownArrivalError,
     UnknownColumnError,
+    UnsafeStoreError,
 )
 from ingestion.info import LogInfo
 from ingestion.instants import Clock, system_clock
@@ -105,6 +107,8 @@ __all__ = [
     "LogExistsError",
     "DefinitionError",
     "CommitError",
+    "AddressError",
+    "UnsafeStoreError",
     "SupersededError",
     "BatchError",
     "MissingColumnError",

@@ -6,7 +6,9 @@ IngestionError
 │   ├── LogExistsError           there is one already
 │   ├── DefinitionError          a provider's definition cannot mean anything
 │   ├── CommitError              the commit could not be made
-│   └── SupersededError          another job has polled the provider meanwhile
+│   ├── SupersededError          another job has polled the provider meanwhile
+│   ├── AddressError             an address holds a user or a password
+│   └── UnsafeStoreError         an object store would lose commits
 ├── BatchError                   what was handed to `append`
 │   ├── MissingColumnError       a column is not there
 │   ├── ReservedColumnError      a value column has a name the log needs
@@ -150,6 +152,31 @@ class SupersededError(LogError):
             f"provider {provider!r}: another job has recorded a poll (log_sequence {found}) since this one began"
             f" (after {after})",
             "nothing was stored; poll again.",
+        )
+
+
+class AddressError(LogError):
+    """An address holds a user or a password; it is not repeated here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the address holds a user or a password",
+            "write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
+        )
+
+
+class UnsafeStoreError(LogError):
+    """An object store let two writers make the same commit; one of them would have been lost.
+
+    Attributes:
+        address: Where.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(
+            f"the store of {address!r} takes two commits where only the first may come",
+            "use one that refuses a put to a name that is taken (If-None-Match: *); the page on object storage names some.",
         )
 
 

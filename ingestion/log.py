@@ -42,6 +42,7 @@ from ingestion.revisions import WholeState
 from ingestion.schema import Column, delta_fields, system_fields
 from ingestion.sources.base import Progress
 from ingestion.storage import Location
+from ingestion.store_check import refuse_unsafe_store
 from ingestion.table import NO_STAMP, LogTable, create_table
 
 if TYPE_CHECKING:
@@ -581,6 +582,8 @@ def create_log(
     Raises:
         LogExistsError: If there is a log already and `exist_ok` is false.
         DefinitionError: If an argument cannot mean anything.
+        AddressError: If the address holds a user or a password.
+        UnsafeStoreError: If it is an object store that would lose commits.
         DeltaError: If the store refuses.
         OSError: If the folder cannot be made.
 
@@ -606,6 +609,8 @@ def create_log(
     own = [Column(name, _instance(dtype)) for name, dtype in (schema or {}).items()]
     first = delta_fields([column for column in own if column.name in definition.entities])
     rest = delta_fields([column for column in own if column.name not in definition.entities])
+    if not (base.folder is None and _is_log(base, provider)):
+        refuse_unsafe_store(base)
     try:
         table = create_table(location, definition, [*first, *system_fields(), *rest], clock)
     except (DeltaError, OSError) as error:

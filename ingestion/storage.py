@@ -17,6 +17,8 @@ from deltalake._internal import DeltaFileSystemHandler
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
+from ingestion.errors import AddressError
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover - no such lock outside POSIX; the commit itself is safe without
@@ -44,8 +46,14 @@ class Location:
 
     @classmethod
     def of(cls, address: str | os.PathLike[str], storage_options: dict[str, str] | None = None) -> Location:
-        """The location that a user wrote."""
+        """The location that a user wrote.
+
+        Raises:
+            AddressError: If it holds a user or a password.
+        """
         text = os.fspath(address)
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise AddressError
         if text.startswith("file://"):
             text = unquote(urlparse(text).path)
         if "://" not in text:

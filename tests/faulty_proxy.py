@@ -28,10 +28,11 @@ class FaultyProxy:
         target: The server's port.
         rate: The share of requests that get a fault.
         seed: Of the draws.
+        unsafe: Whether the store is to look like one that does not know conditional puts.
     """
 
-    def __init__(self, target: int, *, rate: float = 0.0, seed: int = 0) -> None:
-        command = [sys.executable, __file__, str(target), str(rate), str(seed)]
+    def __init__(self, target: int, *, rate: float = 0.0, seed: int = 0, unsafe: bool = False) -> None:
+        command = [sys.executable, __file__, str(target), str(rate), str(seed), *(["unsafe"] if unsafe else [])]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -62,8 +63,8 @@ class FaultyProxy:
 
 
 class _Forwarder:
-    def __init__(self, target: int, rate: float, seed: int) -> None:
-        self.target, self.rate, self.random = target, rate, random.Random(seed)
+    def __init__(self, target: int, rate: float, seed: int, *, unsafe: bool) -> None:
+        self.target, self.rate, self.random, self.unsafe = target, rate, random.Random(seed), unsafe
         self.requests: list[str] = []
         self.faults: Counter[str] = Counter()
         self.planned: list[tuple[str, str, int]] = []
@@ -112,7 +113,7 @@ class _Forwarder:
                     await asyncio.sleep(self.random.uniform(0, 0.3))
                 if server is None:
                     server = await asyncio.open_connection("127.0.0.1", self.target)
-                server[1].write(head + body)
+                server[1].write((_without_condition(head, body) if self.unsafe else head) + body)
                 answer = await _whole_answer(server[0], head.startswith(b"HEAD "))
                 if fault == "lost":
                     return
@@ -134,6 +135,20 @@ class _Forwarder:
 def _length(head: bytes) -> int:
     found = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
     return int(found[1]) if found else 0
+
+
+def _without_condition(head: bytes, body: bytes) -> bytes:
+    """A put without its `If-None-Match`, signed anew."""
+    if not re.search(rb"(?i)\r\nif-none-match:", head):
+        return head
+    from object_store import sign
+
+    method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+    host = re.search(rb"(?i)\r\nhost: *([^\r]+)", head)
+    assert host is not None
+    signed = sign(method, path, body, {"host": host[1].decode()})
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items())]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode()
 
 
 def _answer(status: int, body: bytes) -> bytes:
@@ -159,4 +174,6 @@ async def _whole_answer(reader: asyncio.StreamReader, without_body: bool) -> byt
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_Forwarder(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])).serve())
+        asyncio.run(
+            _Forwarder(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), unsafe="unsafe" in sys.argv).serve()
+        )

@@ -111,8 +111,8 @@ def check(root: str, told: dict[str, list[list[int]]], batches: int) -> None:
             assert (appended, duplicates) in {(2, 0), (0, 2)}  # its own, or one that it was not sure of came first
 
 
-def test_three_writers_and_a_bad_network_keep_every_batch_once(object_store: ObjectStore, tmp_path: Path) -> None:
-    print(write_at_once(object_store, tmp_path, writers=3, batches=4, rate=0.05, margin="500ms"))
+def test_two_writers_and_a_bad_network_keep_every_batch_once(object_store: ObjectStore, tmp_path: Path) -> None:
+    print(write_at_once(object_store, tmp_path, writers=2, batches=4, rate=0.05, margin="500ms"))
 
 
 @pytest.mark.soak
