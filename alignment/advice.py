@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alignment.dry_run import Read
 
 LONG = 4 * 3_600
-"""Seconds beyond which one machine is taken to be too slow."""
+"""Processor seconds beyond which one machine is taken to be too slow."""
 _SHARE = 0.8
 """Of the memory there is, what a limit is set to."""
 _GIB, _MIB = 1 << 30, 1 << 20
@@ -47,12 +47,14 @@ class Advice:
         reason: Why, in one sentence.
         buckets: Into how many buckets entities would be divided.
         spilled_bytes: What would be kept on disk meanwhile, in memory's size.
+        spill_seconds: Processor seconds that this takes besides.
     """
 
     arguments: dict[str, str]
     reason: str
     buckets: int = 1
     spilled_bytes: int = 0
+    spill_seconds: float = 0.0
 
     @property
     def options(self) -> str:
@@ -71,6 +73,7 @@ class Advice:
             "reason": self.reason,
             "buckets": self.buckets,
             "spilled_bytes": self.spilled_bytes,
+            "spill_seconds": self.spill_seconds,
             "code": self.code,
             "options": self.options,
         }
@@ -93,7 +96,7 @@ def advise(
         reads: What is read.
         passes: The same as engines read them that do not hold all at once.
         peak: Memory with everything at once, about.
-        seconds: Time so, about.
+        seconds: Processor time so, about.
         memory: How much there is, bytes; None if that is not known.
         memory_limit: How much may be used; None to find one.
         costs: What the steps cost.
@@ -113,7 +116,7 @@ def advise(
 
         return Advice(
             {"engine": "spark"},
-            f"one machine would take about {hours(seconds)}, and Spark divides that by its cores.",
+            f"it takes about {hours(seconds)} of processor time, which Spark divides by its cores.",
             max(-(-one.rows // ROWS_PER_BUCKET) for one in passes),
             spilled,
         )
@@ -139,7 +142,8 @@ def advise(
         if too_many
         else f"everything at once would take up to {size_text(most)}, more than the {size_text(memory or 0)} there are"
     )
-    return Advice({"engine": "local", "memory_limit": str(limit)}, f"{why}.", buckets, spilled)
+    laid_aside = sum(one.rows for one in passes) / 1e6 * costs.spill_rows
+    return Advice({"engine": "local", "memory_limit": str(limit)}, f"{why}.", buckets, spilled, laid_aside)
 
 
 def hours(seconds: float) -> str:

@@ -85,7 +85,7 @@ class BuildPlan:
         passes: The same as engines read it that divide entities into buckets.
         as_of_us: Nothing that arrived later counts, microseconds; None if nothing says when the last row arrived.
         peak_bytes: Greatest resident memory with everything at once, about: off by no more than `MEMORY_WITHIN`.
-        seconds: How long it would take so, by step: on the machine of `costs`, off by no more than `WITHIN`.
+        seconds: Processor seconds that it would take so, by step: on the machine of `costs`, off by no more than `WITHIN`.
         advice: Which engine to use, with which arguments, and why.
         unknown: Reads whose rows cannot be counted without running a query; they are in no figure.
         notes: What else to know.
@@ -105,7 +105,7 @@ class BuildPlan:
 
     @property
     def total_seconds(self) -> float:
-        """All steps."""
+        """Processor seconds of all steps."""
         return sum(self.seconds.values())
 
     def to_dict(self) -> dict[str, Any]:

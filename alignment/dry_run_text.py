@@ -95,8 +95,10 @@ def _figures(plan: Told) -> dict[str, str]:
     memory, seconds, advice = plan["memory"], plan["seconds"], plan["advice"]
     low, high = size_text(memory["least"]), size_text(memory["most"])
     found = {"memory": f"about {size_text(memory['bytes'])} ({low} to {high}) with everything at once"}
-    found["time"] = f"about {hours(seconds['total'])} ({hours(seconds['least'])} to {hours(seconds['most'])})"
-    found["time"] += ", on a machine like the one that was measured"
+    low, high = hours(seconds["least"]), hours(seconds["most"])
+    found["time"] = f"about {hours(seconds['total'])} ({low} to {high}) of processor time, all cores together"
+    if advice["spill_seconds"]:
+        found["time"] += f"; about {hours(advice['spill_seconds'])} more under the limit"
     if advice["buckets"] is not None:
         buckets = advice["buckets"]
         kept = f", {size_text(advice['spilled_bytes'])} kept on disk meanwhile" if buckets > 1 else ""

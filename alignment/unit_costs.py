@@ -12,10 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitCosts:
-    """Seconds per million of what the name says, of the local engine with all its threads.
+    """Processor seconds (of all threads together) per million of what the name says, of the local engine.
 
     Attributes:
-        start: Seconds that a process takes once: imports, and the kernel out of its cache.
+        start: Processor seconds that a process takes once: imports, and the kernel out of its cache.
         read_rows: Rows read from a log or Parquet files: keys and times.
         read_values: Values read with them.
         check_frame_rows: Rows of a frame, which are only checked.
@@ -27,25 +27,27 @@ class UnitCosts:
         window_aggregates: The same for each aggregate besides.
         gather_answers: Values of answers made columns of.
         finish_values: Values of the result hashed and written.
+        spill_rows: Rows laid aside on disk and read back, under a memory limit.
         base_bytes: Resident memory of the process before anything is read.
         read_copies: How many times the columns that are read are resident at the peak: once as such, the rest until the allocator
             gives back what decoding took.
     """
 
     start: float = 1.0
-    read_rows: float = 0.15
+    read_rows: float = 0.2
     read_values: float = 0.03
-    check_frame_rows: float = 0.02
-    summarize_rows: float = 0.04
-    arrange_rows: float = 0.13
-    sweep_rows: float = 0.02
-    sweep_questions: float = 0.05
-    window_events: float = 0.006
-    window_aggregates: float = 0.002
-    gather_answers: float = 0.05
-    finish_values: float = 0.03
-    base_bytes: int = 310_000_000
-    read_copies: float = 1.75
+    check_frame_rows: float = 0.1
+    summarize_rows: float = 0.055
+    arrange_rows: float = 0.1
+    sweep_rows: float = 0.017
+    sweep_questions: float = 0.06
+    window_events: float = 0.0055
+    window_aggregates: float = 0.001
+    gather_answers: float = 0.037
+    finish_values: float = 0.05
+    spill_rows: float = 0.63
+    base_bytes: int = 315_000_000
+    read_copies: float = 1.9
 
     def to_dict(self) -> dict[str, Any]:
         """The costs as plain data."""
@@ -53,6 +55,6 @@ class UnitCosts:
 
 
 WITHIN = 2.0
-"""An estimate of time is off by no more than this factor on the machine that was measured, when nothing else runs there."""
+"""An estimate of processor time is off by no more than this factor on the machine that was measured."""
 MEMORY_WITHIN = 1.5
 """An estimate of memory is off by no more than this factor."""

@@ -223,13 +223,14 @@ def test_advice_is_the_simplest_engine_that_will_do(log: ingestion.ObservationLo
     assert small.spilled_bytes == 15_000_000_000
     # 61.5e9 bytes in groups of about 5.9 GiB, four buckets to a group: 40, and the next power of two is 64.
     assert small.buckets == 64
+    assert small.spill_seconds == 300 * al.UnitCosts().spill_rows
     assert advice(memory=40 << 30, memory_limit="4GiB").arguments == {"engine": "local", "memory_limit": "4GiB"}
-    assert advice(memory=1).arguments == {"engine": "local", "memory_limit": "392MiB"}  # the least that can be kept
-    with pytest.raises(al.MemoryLimitError, match="leaves too little: a process that has read nothing takes 295.6 MiB"):
+    assert advice(memory=1).arguments == {"engine": "local", "memory_limit": "397MiB"}  # the least that can be kept
+    with pytest.raises(al.MemoryLimitError, match="leaves too little: a process that has read nothing takes 300.4 MiB"):
         advice(memory_limit="300MiB")
     far = advice(memory=40 << 30, seconds=100_000.0)
     assert (far.arguments, far.buckets) == ({"engine": "spark"}, 300)
-    assert far.reason == "one machine would take about 27.8 h, and Spark divides that by its cores."
+    assert far.reason == "it takes about 27.8 h of processor time, which Spark divides by its cores."
 
 
 def test_more_rows_than_32_bits_number_are_never_read_at_once(log: ingestion.ObservationLog) -> None:
