@@ -76,6 +76,8 @@ NOT_IN_THE_CORE = {
 EXCEPTIONS = {
     ("alignment/jit.py", "os"): "where Numba's machine code is cached",
     ("alignment/jit.py", "tempfile"): "where it is cached if nothing else can be written",
+    ("alignment/observations.py", "deltalake"): "whether an address is that of a Delta table",
+    ("alignment/engines/spark/reading.py", "deltalake"): "which files a Delta table has",
     ("alignment/engines/duckdb.py", "tempfile"): "where DuckDB spills what memory cannot hold",
     ("alignment/engines/local.py", "time"): "perf_counter, which measures durations and knows no instant",
 }
