@@ -91,7 +91,8 @@ def answer_in_parts(
         MemoryLimitError: If one entity has more at one instant than fits.
         SpillError: If there is not enough disk.
     """
-    with spill_folder(spill, _needed_on_disk(spine, task)) as folder:
+    lazy = as_lazy(spine, "the spine")
+    with spill_folder(spill, int(count_rows(lazy) * (2 * row_width(lazy) + task.answer_width()))) as folder:
         asked = _Asked.read(spine, task, portions, folder)
         answers = []
         for number, one in enumerate(task.passes):
@@ -115,14 +116,6 @@ def output_bytes(spine: FrameLike, task: Task) -> float:
     """How much memory the result takes, about."""
     lazy = as_lazy(spine, "the spine")
     return count_rows(lazy) * (row_width(lazy) + task.answer_width())
-
-
-def _needed_on_disk(spine: FrameLike, task: Task) -> int:
-    lazy = as_lazy(spine, "the spine")
-    needed = count_rows(lazy) * (2 * row_width(lazy) + task.answer_width())
-    for one in task.passes:
-        needed += sum(count_rows(rows) * row_width(rows) for given in one.inputs for rows in [given.rows()])
-    return int(needed)
 
 
 @dataclass
@@ -220,7 +213,9 @@ class Grouped:
         self._present = np.zeros(_FINE, np.bool_)
         self._answers: Store | None = None
         self._inputs = [self._rows_of(place) for place in range(len(one.inputs))]
-        total = sum(count_rows(rows) * (COPIES * row_width(rows) + BESIDES) for rows in self._inputs)
+        counts = [(count_rows(rows), row_width(rows)) for rows in self._inputs]
+        folder.check(int(sum(rows * width for rows, width in counts)))
+        total = sum(rows * (COPIES * width + BESIDES) for rows, width in counts)
         cost = total + asked.rows * self._question_cost()
         self.buckets = buckets_under(cost, portions.group) if one.keys else 1
 

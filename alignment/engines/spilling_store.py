@@ -28,7 +28,7 @@ def spill_folder(parent: str | Path | None, needed: int) -> Iterator[Spill]:
 
     Args:
         parent: Where; None for the system's folder of temporary files.
-        needed: Bytes of rows, in memory, that may have to be kept.
+        needed: Bytes of rows, in memory, that may have to be kept at first.
 
     Raises:
         SpillError: If it cannot be made, or the disk is too full.
@@ -37,12 +37,7 @@ def spill_folder(parent: str | Path | None, needed: int) -> Iterator[Spill]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         remove_left(home)
-        free = shutil.disk_usage(home).free
-        if free < needed * _SHARE:
-            raise SpillError(
-                f"{home} has {size_text(free)} free, and up to {size_text(needed * _SHARE)} may have to be kept there",
-                "name another folder, e.g. spill='/data/tmp', or allow more memory.",
-            )
+        _check_free(home, needed)
         folder, lock = _locked(home)
     except OSError as error:
         raise SpillError(f"{home} cannot hold rows: {error}", "name a folder that can: spill='/data/tmp'.") from error
@@ -53,6 +48,20 @@ def spill_folder(parent: str | Path | None, needed: int) -> Iterator[Spill]:
         spill.close()
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def _check_free(home: Path, needed: int) -> None:
+    """Refuse a disk that is too full.
+
+    Raises:
+        SpillError: If it is.
+    """
+    free = shutil.disk_usage(home).free
+    if free < needed * _SHARE:
+        raise SpillError(
+            f"{home} has {size_text(free)} free, and up to {size_text(needed * _SHARE)} may have to be kept there",
+            "name another folder, e.g. spill='/data/tmp', or allow more memory.",
+        )
 
 
 def _locked(home: Path) -> tuple[Path, int]:
@@ -108,6 +117,14 @@ class Spill:
         """A new store for rows with these columns."""
         self._stores.append(Store(self._folder / str(len(self._stores)), schema))
         return self._stores[-1]
+
+    def check(self, needed: int) -> None:
+        """Refuse to go on if so many more bytes of rows, in memory, may have to be kept than there is disk for.
+
+        Raises:
+            SpillError: If that is so.
+        """
+        _check_free(self._folder.parent, needed)
 
     def close(self) -> None:
         """Remove all stores."""
