@@ -78,7 +78,7 @@ class SparkDataset:
             )
         return self._manifest
 
-    def write(self, path: str | Path, *, layout: Layout = "parquet") -> str:
+    def write(self, path: str | Path, *, layout: Layout = "parquet") -> str | Path:
         """Let executors write the rows in the spine's order (of a frame of Spark: ordered by its columns), and the manifest, which comes last.
 
         Every executor must be able to write to `path`. The content hash is that of `engine="local"`. Only files of tasks that the driver
@@ -89,7 +89,7 @@ class SparkDataset:
             layout: `"parquet"`: part files in a folder `data.parquet`; or `"delta"`: `path` itself is a Delta table, in the types that Spark has.
 
         Returns:
-            Where the manifest is.
+            Where the manifest is; an address in object storage is a text.
 
         Raises:
             DatasetError: If the folder holds something else, or `layout` cannot hold the rows.
@@ -125,8 +125,9 @@ class SparkDataset:
         told = self._manifest | {"data": DATA if layout == "parquet" else ".", "layout": layout, "files": files}
         self.folder = address
         put(f"{address}/{MANIFEST}", (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
-        tell_logs(f"{address}/{MANIFEST}" if "://" in address else folder / MANIFEST, self.views)
-        return f"{address}/{MANIFEST}"
+        target = f"{address}/{MANIFEST}" if "://" in address else folder / MANIFEST
+        tell_logs(target, self.views)
+        return target
 
     @property
     def _kept(self) -> list[str]:
