@@ -17,6 +17,7 @@ from serving.errors import OptionError
 from serving.files import read_parquet
 from serving.machine import available_memory
 from serving.rebuilding import read_manifest, rebuild_dataset
+from serving.spark_session import spark_session
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ingestion.checks import ContractReport
     from serving.declarations import Declarations
 
-ENGINES = ("local", "duckdb")
+ENGINES = ("local", "duckdb", "spark")
 app = typer.Typer(help="Training sets: build, and build again from the manifest.", no_args_is_help=True)
 NO = 1
 
@@ -66,7 +67,7 @@ def build(
     out: Annotated[Path | None, typer.Argument(help="New folder for data.parquet and manifest.json.")] = None,
     spine: Spine = None,
     as_of: AsOf = None,
-    engine: Annotated[str, typer.Option(help=" or ".join(ENGINES) + ".")] = "local",
+    engine: Annotated[str, typer.Option(help=", ".join(ENGINES) + ".")] = "local",
     service: Annotated[str | None, typer.Option(help="Give the features of this service, after its fallbacks.")] = None,
     variant: Annotated[
         str | None, typer.Option(help="Of the service: the rows at which this variant would have been chosen.")
@@ -103,38 +104,45 @@ def build(
         return
     if spill is not None and memory_limit is None:
         raise OptionError("--spill is given, and no limit that something would not fit in", "add --memory-limit 4GiB")
-    if providers is not None and memory_limit is not None:
+    if memory_limit is not None and engine != "local":
         raise OptionError(
-            "--providers checks the whole set in memory, and --memory-limit says that it need not fit",
+            f"--memory-limit is kept by the local engine, and --engine {engine} is asked for", "leave one of them out"
+        )
+    if providers is not None and (memory_limit is not None or engine == "spark"):
+        other = "--engine spark" if engine == "spark" else "--memory-limit"
+        raise OptionError(
+            f"--providers checks the whole set in memory, and {other} says that it need not fit",
             "leave one of them out",
         )
     if out is None:
         raise OptionError(
             "it is not said where the data set goes", f"name a new folder: asknown dataset build {views} sets/one"
         )
-    dataset = al.build_dataset(
-        spine_of(declared, spine, read=memory_limit is None),
-        declared.views,
-        label=declared.label,
-        as_of=moment,
-        engine=engine,
-        service=None if service is None else declared.service(service),
-        variant=variant,
-        rows="all" if all_rows else "chosen",
-        sources=sources,
-        outages=outage_options.parse_outages(outage, declared.views),
-        delays=delay_options.parse_delays(delay),
-        seed=seed,
-        into=out if memory_limit is not None else None,
-        memory_limit=memory_limit,
-        spill=spill,
-    )
-    manifest = dataset.write(out)
+    with spark_session(engine) as spark:
+        dataset = al.build_dataset(
+            spine_of(declared, spine, read=memory_limit is None and engine != "spark"),
+            declared.views,
+            label=declared.label,
+            as_of=moment,
+            engine=engine,
+            service=None if service is None else declared.service(service),
+            variant=variant,
+            rows="all" if all_rows else "chosen",
+            sources=sources,
+            outages=outage_options.parse_outages(outage, declared.views),
+            delays=delay_options.parse_delays(delay),
+            seed=seed,
+            into=out if memory_limit is not None else None,
+            memory_limit=memory_limit,
+            spill=spill,
+            spark=spark,
+        )
+        manifest = Path(dataset.write(out))
     reports = {} if providers is None else held_against(providers, declared, dataset.frame)
     if as_json:
         render.as_json(read_manifest(manifest))
     else:
-        _show(dataset)
+        _show(out)
     render.say(f"{dataset.manifest['spine']['rows']} rows as of {dataset.manifest['as_of']} -> {manifest}")
     for name, report in reports.items():
         render.say(f"{name}: {report}")
@@ -211,8 +219,8 @@ def held_against(file: Path, declared: Declarations, frame: pl.DataFrame) -> dic
     return reports
 
 
-def _show(dataset: al.Dataset) -> None:
-    rows = dataset.scan()
+def _show(folder: Path) -> None:
+    rows = pl.scan_parquet(folder / "data.parquet")
     nulls = rows.null_count().collect(engine="streaming").row(0, named=True)
     schema = rows.collect_schema()
     render.table([{"column": name, "type": _type(schema[name]), "nulls": nulls[name]} for name in schema])

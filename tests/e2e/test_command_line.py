@@ -487,7 +487,9 @@ def test_a_build_under_a_memory_limit_gives_the_same_bytes(logged: Path, capsys:
     for more, hint in (
         (["--spill", "elsewhere"], "hint: add --memory-limit 4GiB"),
         (["--memory-limit", "8GiB", "--providers", "x.yaml"], "hint: leave one of them out"),
-        (["--memory-limit", "8GiB", "--engine", "duckdb"], 'hint: use engine="local", or leave the limit out.'),
+        (["--memory-limit", "8GiB", "--engine", "duckdb"], "hint: leave one of them out"),
+        (["--memory-limit", "8GiB", "--engine", "spark"], "hint: leave one of them out"),
+        (["--engine", "spark", "--providers", "x.yaml"], "hint: leave one of them out"),
         (["--memory-limit", "300MiB", "--dry-run"], "hint: allow at least "),
     ):
         assert run([*command, *more]) == 2, more
