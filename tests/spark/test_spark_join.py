@@ -359,6 +359,15 @@ def test_the_worked_example(spark, example):
     assert 0 < expected.height < spine.height
 
 
+def test_arrivals_under_outages_and_delays(spark, example):
+    world, logs = example
+    down = al.Outage("pyranometer", world.start + timedelta(days=3), world.start + timedelta(days=5))
+    moved = al.transform_arrivals(quickstart.views(logs), outages=down, delays={"meter": al.FixedDelay("45m")})
+    spine = numbered(quickstart.spine(world))
+    expected = same_as_local(spine, moved, status=True)
+    assert not expected.equals(al.point_in_time_join(spine, quickstart.views(logs), status=True))
+
+
 def test_a_service_whose_providers_stand_in_for_each_other(spark, example):
     world, logs = example
     views = quickstart.views(logs)
