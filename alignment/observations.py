@@ -127,7 +127,8 @@ class Observations:
         derive: Mapping[str, pl.Expr] | None = None,
         place: str = "the observations",
     ) -> None:
-        source = frame if isinstance(frame, ObservationSource) else None
+        # A frame of Spark Connect says of any name that it is one of its columns.
+        source = frame if isinstance(frame, ObservationSource) and not _in_spark(frame) else None
         if source is not None:
             entities = source.entities if entities is None else entities
             kind = source.kind if kind is None else kind
@@ -328,7 +329,7 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         return frame.lazy()
     if isinstance(frame, str | Path):
         return pl.scan_delta(str(frame)) if is_delta_folder(frame) else pl.scan_parquet(frame)
-    if type(frame).__module__.startswith("pyspark.sql."):
+    if _in_spark(frame):
         from alignment.engines.spark.frames import refusing
 
         return refusing(frame, place)
@@ -347,6 +348,10 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         f"{place}: a {type(frame).__name__} is not a frame",
         "pass a Polars, Arrow, pandas or Spark frame, a Parquet path or Delta folder, or a log.",
     )
+
+
+def _in_spark(frame: FrameLike) -> bool:
+    return type(frame).__module__.startswith("pyspark.sql.")
 
 
 def _names(names: Sequence[str] | None, what: str, place: str) -> list[str]:

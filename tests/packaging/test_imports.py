@@ -78,6 +78,7 @@ EXCEPTIONS = {
     ("alignment/jit.py", "tempfile"): "where it is cached if nothing else can be written",
     ("alignment/observations.py", "deltalake"): "whether an address is that of a Delta table",
     ("alignment/engines/spark/reading.py", "deltalake"): "which files a Delta table has",
+    ("alignment/engines/spark/writing.py", "deltalake"): "which part files become a Delta table",
     ("alignment/engines/duckdb.py", "tempfile"): "where DuckDB spills what memory cannot hold",
     ("alignment/engines/local.py", "time"): "perf_counter, which measures durations and knows no instant",
 }

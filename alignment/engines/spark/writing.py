@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,7 +163,10 @@ def commit_files(folder: Path, attempts: Path, parts: Sequence[tuple[int, Facts]
     for number, (_, facts) in enumerate(parts):
         found.append(folder / f"part-{number:05d}.parquet")
         (attempts / facts.name).replace(found[-1])
-    shutil.rmtree(attempts, ignore_errors=True)
+    if attempts.exists():
+        for left in attempts.iterdir():
+            left.unlink()
+        attempts.rmdir()
     return found
 
 
@@ -180,9 +181,8 @@ def commit_delta(address: str, parts: Sequence[tuple[int, Facts]], schema: Mappi
     from deltalake import Schema
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
-    now = time.time_ns() // 1_000_000
     actions = [
-        AddAction(facts.name, facts.size, {}, now, data_change=True, stats=json.dumps({"numRecords": facts.rows}))
+        AddAction(facts.name, facts.size, {}, 0, data_change=True, stats=json.dumps({"numRecords": facts.rows}))
         for _, facts in parts
     ]
     columns = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
