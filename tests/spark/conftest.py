@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     found = os.environ | {
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_WORKER_DIR": str(folder / "work"),
         "SPARK_LOCAL_DIRS": str(folder / "scratch"),
         "PYSPARK_PYTHON": sys.executable,
     }
@@ -64,8 +64,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         }
         session = builder.config(map=config).getOrCreate()
         gateway: Any = session.sparkContext._gateway
+        work = Path(pyspark.__file__).parent / "work" / session.sparkContext.applicationId
         yield session
         session.stop()
+        shutil.rmtree(work, ignore_errors=True)  # a local cluster's workers know no other place
         gateway.shutdown()
         gateway.proc.stdin.close()
         gateway.proc.wait(30)
