@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import polars as pl
 import pytest
 from deltalake import DeltaTable
@@ -234,27 +233,6 @@ def test_columns_change_without_changing_other_answers(tmp_path: Path) -> None:
         assert found.rename({"count": "steps"}).cast({"steps": pl.Int64}).equals(expected)
     log.compact(vacuum=True)
     assert answers(log)[-1].height == 24
-
-
-def test_the_documented_sql_gives_the_same_rows(tmp_path: Path) -> None:
-    log = fill(tmp_path)
-    log.append(
-        pl.DataFrame({"person": ["bob"], "event_time": [START], "steps": [0]}),
-        clock=iter([START + 9 * HOUR, START + 10 * HOUR, START + 10 * HOUR, START + 10 * HOUR]).__next__,
-    )
-    page = Path(__file__).parents[2] / "docs" / "reference" / "log-format.md"
-    sql = page.read_text(encoding="utf-8").split("```sql\n")[1].split("```")[0]
-    stored = DeltaTable(str(tmp_path / "visits")).to_pyarrow_dataset()
-    with duckdb.connect() as connection:
-        connection.execute("set timezone = 'UTC'")
-        connection.register("observation_log", stored)
-        for position in (10, 24, 25):
-            found = pl.DataFrame(connection.sql(sql, params={"p": position}).to_arrow_table()).sort("log_sequence")
-            expected = log.scan(position=position).collect().sort("log_sequence")
-            assert found.select("log_sequence", "person", "steps").equals(
-                expected.select("log_sequence", "person", "steps")
-            )
-            assert found["arrival_time"].dt.epoch("us").to_list() == expected["arrival_time"].dt.epoch("us").to_list()
 
 
 def test_other_engines_read_the_table_after_many_commits(tmp_path: Path) -> None:

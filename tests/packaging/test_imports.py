@@ -80,6 +80,10 @@ EXCEPTIONS = {
     ("alignment/engines/spark/reading.py", "deltalake"): "which files a Delta table has",
     ("alignment/engines/spark/writing.py", "deltalake"): "which part files become a Delta table",
     ("alignment/engines/duckdb.py", "tempfile"): "where DuckDB spills what memory cannot hold",
+    ("alignment/dataset.py", "shutil"): "copies a data set that was written as it was made",
+    ("alignment/engines/spilling_store.py", "os"): "lays on disk what memory cannot hold",
+    ("alignment/engines/spilling_store.py", "shutil"): "how much room there is, and removing it afterwards",
+    ("alignment/engines/spilling_store.py", "tempfile"): "where that is, if nobody says",
     ("alignment/engines/local.py", "time"): "perf_counter, which measures durations and knows no instant",
 }
 
