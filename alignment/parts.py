@@ -337,7 +337,10 @@ def _columns(rows: Observations, values: Sequence[str]) -> tuple[str, ...]:
     times = [rows.event_time, rows.arrival_time, rows.is_retraction, rows.log_sequence, "arrival_kind"]
     if rows.kind == "forecast":
         times.append(rows.issue_time)
-    names = dict.fromkeys([*rows.entities, *rows.key, *times, *values])
+    unordered = (
+        not rows.has_log_sequence and rows.on_tie == "error"
+    )  # then any column may tell two rows of one arrival apart
+    names = dict.fromkeys([*rows.entities, *rows.key, *times, *values, *(rows.schema if unordered else ())])
     return tuple(name for name in names if name in rows.schema)
 
 

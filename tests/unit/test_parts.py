@@ -112,3 +112,14 @@ def test_a_key_has_one_bucket_in_every_type_that_holds_it():
 
 def test_without_keys_all_rows_are_one_bucket():
     assert bucket_of(pl.DataFrame({"x": [1, 2]}), [], 8).to_list() == [0, 0]
+
+
+def test_rows_that_nothing_orders_come_with_all_that_may_tell_them_apart():
+    frame = rows((0, 1, 1.0, False)).with_columns(note=pl.lit("x"))
+    for given, options, expected in (
+        (frame, {}, False),
+        (frame.drop("log_sequence"), {}, True),
+        (frame.drop("log_sequence"), {"on_tie": "last"}, False),
+    ):
+        view = al.FeatureView("meter", ["site"], given, [al.latest("load")], **options)
+        assert ("note" in plan_passes([view])[0].inputs[0].columns) is expected
