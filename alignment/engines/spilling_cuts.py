@@ -195,4 +195,4 @@ class Cut:
     def _arrivals(self, place: int, piece: pl.DataFrame) -> Ints:
         """When rows arrived; of rows that are read in several ways the first of these instants."""
         found = [frame[ARRIVAL].to_numpy() for frame in self._canonical(place, piece)]
-        return np.minimum.reduce(found).astype(np.int64)
+        return np.asarray(np.minimum.reduce(found), np.int64)

@@ -61,8 +61,10 @@ def times_of(one: Pass, place: int, batch: pl.DataFrame) -> list[pl.DataFrame]:
     """
     found: dict[tuple[object, ...], pl.DataFrame] = {}
     for rows in read_as(one, place, batch):
-        read = (rows.kind, rows.event_time, rows.arrival_time, rows.issue_time, rows.is_retraction, id(rows.delay))
-        read += (rows.tolerance.total_us, rows.date_zone, rows.date_means, tuple(rows.key))
+        read = (
+            *(rows.kind, rows.event_time, rows.arrival_time, rows.issue_time, rows.is_retraction, id(rows.delay)),
+            *(rows.tolerance.total_us, rows.date_zone, rows.date_means, tuple(rows.key)),
+        )
         if read not in found:
             found[read] = check_rows(rows, canonical(rows, []).drop(ARRIVAL_KIND, strict=False).collect())[0]
     return list(found.values())
