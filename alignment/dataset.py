@@ -247,6 +247,7 @@ def build_dataset(
             made.write(folder)
         return cast("Dataset", made)
     if check_limit(memory_limit, engine):
+        spine = as_lazy(spine, "the spine")  # a stream of Arrow can be read once
         room = spill if spill is not None or folder is None else folder.parent
         parts = _larger(recipe, spine, memory_limit, threads, room, rows)
         if parts is not None:

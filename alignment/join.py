@@ -12,7 +12,7 @@ import polars as pl
 
 from alignment.durations import instant_us
 from alignment.errors import DefinitionError, DuplicateColumnError, UnknownEngineError, ViewError
-from alignment.observations import FrameLike
+from alignment.observations import FrameLike, as_lazy
 from alignment.service_join import ServiceQuestion, Told, VariantRows, ask_service
 from alignment.services import FeatureService
 from alignment.spine import PREDICTION_TIME, Spine, check_spine
@@ -145,6 +145,7 @@ def point_in_time_join(
     if check_limit(memory_limit, engine):
         from alignment.larger import Larger
 
+        spine = as_lazy(spine, "the spine")  # a stream of Arrow can be read once
         larger = Larger(
             views, as_of_us, status, prediction_time, positions, sources, threads, timings, question, spill=spill
         )

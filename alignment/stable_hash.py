@@ -137,7 +137,7 @@ def _words(column: pl.Series) -> Hashes:
     elif isinstance(kind, pl.Date | pl.Time) or kind == pl.Boolean:
         column = column.to_physical().cast(pl.Int64)
     if kind.is_float():
-        words = column.cast(pl.Float64).fill_null(0.0).to_numpy() + 0.0  # no -0.0
+        words = column.cast(pl.Float64).fill_nan(np.nan).fill_null(0.0).to_numpy() + 0.0  # one NaN, no -0.0
     elif kind in (pl.Int128, pl.UInt128):
         words = _wide_words(column)
     elif column.dtype.is_integer():

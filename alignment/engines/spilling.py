@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from alignment.engines.local import Timings
     from alignment.service_join import ServiceQuestion
 
-ROW = "@row"
+ROW = "@row of the spine"
+"""A column of ours beside those of the spine, which may have any name."""
 _FINE = 1 << 20
 """Buckets in which it is remembered whether anything is asked; the coarser ones are these modulo their number."""
 

@@ -117,8 +117,9 @@ class Cut:
             frames = self._canonical(place, piece)
             for part, chosen in self._by_part(self._arrivals(place, piece)):
                 store.add(part, piece.filter(pl.Series(chosen)))
-                if RETRACTION in frames[0].columns:
-                    self._gone[place, part] += int(frames[0][RETRACTION].filter(pl.Series(chosen)).sum())
+                for frame in frames:  # views may read retractions from different columns
+                    if RETRACTION in frame.columns:
+                        self._gone[place, part] += int(frame[RETRACTION].filter(pl.Series(chosen)).sum())
         return store
 
     def _spread_label(self, spans: dict[int, tuple[int, int]]) -> Store | None:

@@ -37,7 +37,7 @@ def needed_rows(
     key = [ENTITY, KEY] if by_id else [ENTITY, EVENT]
     if ISSUE in rows.columns:
         key.append(ISSUE)
-    rows = rows.with_row_index("@row").sort(ARRIVAL, ORDER)
+    rows = rows.with_row_index("@row").sort(ARRIVAL, ORDER, maintain_order=True)
     seen = pl.col(ARRIVAL) <= oldest
     given = _given(compiled, rows)
     rows = rows.with_columns(given)
