@@ -6,8 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import at, table
 from oracle_frames import view_of
 from polars.testing import assert_frame_equal
 from strategies import questions
@@ -136,6 +138,34 @@ def test_labels_of_an_entity_cut_by_time_are_those_of_the_whole(question, stretc
     frames = [read.rows(as_of_us=None).collect() for read in one.inputs]
     found = in_stretches(one.detached(), question.spine.with_row_index(ROW), frames, stretches, size, as_of_us)
     equal(found.select(label.columns), expected.select(label.columns))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"is_retraction": "gone"},
+        {"arrival_time": "seen"},
+        {"event_time": "seen"},
+        {"log_sequence": "id"},
+        {"key": ["id"]},
+        {"on_tie": "last"},
+        {"clock_tolerance": "1h"},
+        {"delay": al.FixedDelay("1h")},
+        {"date_zone": "Europe/Berlin"},
+        {"date_means": "start"},
+    ],
+    ids=lambda other: "".join(other) or "same",
+)
+def test_readers_of_one_frame_that_read_times_order_or_retractions_differently_keep_entities_whole(other):
+    header = "site id event_time arrival_time seen is_retraction gone log_sequence load"
+    frame = table(header, ("a", 1, "10:00", "10:05", at("10:09"), False, False, 0, 1.5))
+    readers_of_it = [al.Observations(frame, entities=["site"], **arguments) for arguments in ({}, other)]
+    (one,) = plan_passes(
+        [al.FeatureView(f"v{n}", None, rows, [al.latest("load")]) for n, rows in enumerate(readers_of_it)]
+    )
+    assert len(one.inputs) == 1
+    assert may_cut(one.detached()) == (not other)
 
 
 def rows_of(counts: dict[str, int]) -> tuple[pl.DataFrame, np.ndarray]:

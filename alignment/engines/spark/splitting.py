@@ -32,18 +32,24 @@ _MARGIN_US = 2 * DAY_US
 def may_cut(one: Pass) -> bool:
     """Whether the entities of a pass can be cut by time.
 
-    Not where rows of one arrival are told apart by their place alone, where an id's event may move out of a label's range, or where views
-    read the same rows with different arrivals.
+    Not where rows of one arrival are told apart by their place alone, where an id's event may move out of a label's range, or where those
+    who read the same rows do not agree on their times, their order, or which are retractions: rows are counted and sent once for all.
     """
     for number in range(len(one.inputs)):
         rows = observations_of(one, number)
         if any(each.on_tie == "last" and not each.has_log_sequence for each in rows):
             return False
-        if len({(each.kind, id(each.delay), each.arrival_time, each.event_time) for each in rows}) > 1:
+        if len({_reading(each) for each in rows}) > 1:
             return False
         if one.label_reads == number and rows[0].key:
             return False
     return True
+
+
+def _reading(rows: Observations) -> tuple[object, ...]:
+    """What decides when rows happened and arrived, in which order, and which are retractions."""
+    columns = (rows.event_time, rows.arrival_time, rows.issue_time, rows.is_retraction, rows.log_sequence, *rows.key)
+    return (columns, rows.kind, rows.on_tie, rows.tolerance.total_us, id(rows.delay), rows.date_zone, rows.date_means)
 
 
 def observations_of(one: Pass, number: int) -> list[Observations]:
