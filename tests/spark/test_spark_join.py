@@ -83,6 +83,22 @@ def test_frames_of_spark(spark):
     same(here(al.point_in_time_join(asked_there, views, engine="spark", positions=2_000), expected), expected)
 
 
+def test_frames_of_spark_whose_columns_have_dots_and_backticks_and_capitals(spark):
+    names = {"station": "a.b", "temp": "t`mp", "state": "T`MP", "log_sequence": "log.seq", "event_time": "e.t"}
+    frame = stations(300).rename(names)
+    spine = every("5h", ["s1", "s2", "s99"]).rename({"station": "a.b", "prediction_time": "t.p"})
+    spine = spine.with_columns(pl.lit(1).alias("A.B"))
+
+    def view(rows) -> al.FeatureView:
+        told = al.Observations(rows, entities=["a.b"], event_time="e.t", log_sequence="log.seq")
+        return al.FeatureView("weather", None, told, [al.latest("t`mp"), al.latest("T`MP")])
+
+    expected = al.point_in_time_join(spine, [view(frame)], positions=200, prediction_time="t.p")
+    rows, asked_there = (spark.createDataFrame(one.to_arrow()) for one in (frame, spine))
+    got = join(asked_there, [view(rows)], position_of=lambda _: 200, prediction_time="t.p", buckets=3)
+    same(here(got, expected), expected)
+
+
 def test_files_and_folders_and_delta_tables(spark, tmp_path):
     frame, spine = stations(), every("2h", [f"s{n}" for n in range(5)])
     expected = al.point_in_time_join(spine, [weather(frame, *FEATURES)])

@@ -11,7 +11,7 @@ import polars as pl
 
 from alignment.engines.spark.evenness import QUESTION_ROWS, Parts, plan_parts
 from alignment.engines.spark.failures import labelled
-from alignment.engines.spark.frames import is_spark_frame
+from alignment.engines.spark.frames import chosen, is_spark_frame
 from alignment.engines.spark.packing import PACK_ROWS, PACKED, SPINE, Destination, pack, unpack
 from alignment.engines.spark.reading import packed_input, pieces_of
 from alignment.engines.spark.spines import SparkSpine, packed_spine
@@ -162,7 +162,7 @@ def _spine_tallies(session: SparkSession, spine: SparkSpine, keys: tuple[str, ..
     if is_spark_frame(spine.given):
         columns = list(dict.fromkeys(to.columns))
         schema = {name: spine.schema[name] for name in columns}
-        spine = replace(spine, given=spine.given.select(*columns), schema=schema)
+        spine = replace(spine, given=chosen(spine.given, columns), schema=schema)
     return collected(packed_spine(session, spine, to))
 
 

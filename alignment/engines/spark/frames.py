@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
@@ -56,6 +56,17 @@ def polars_schema(frame: DataFrame) -> dict[str, pl.DataType]:
     from pyspark.sql.pandas.types import to_arrow_schema
 
     return dict(pl.DataFrame(to_arrow_schema(frame.schema, timezone="UTC").empty_table()).schema)
+
+
+def by_place(frame: DataFrame) -> DataFrame:
+    """The frame, its columns named c0, c1, ...: Spark takes dots and backticks in names apart, and capitals for small letters."""
+    return frame.toDF(*(f"c{place}" for place in range(len(frame.columns))))
+
+
+def chosen(frame: DataFrame, names: Sequence[str]) -> DataFrame:
+    """Some columns of a frame, whatever they are called."""
+    columns = frame.columns
+    return by_place(frame).select(*(f"c{columns.index(name)}" for name in names)).toDF(*names)
 
 
 def refusing(frame: DataFrame, place: str) -> pl.LazyFrame:
@@ -158,7 +169,8 @@ def arrow_batches(frame: pl.DataFrame, plain: Mapping[str, pl.DataType]) -> Iter
 
 
 def from_batches(batches: list[pa.RecordBatch], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """What Spark hands to a function, as Polars, in the types of `polars_schema`."""
+    """What Spark hands to a function, as Polars, with the names and in the types of `polars_schema`; columns by their place."""
     import pyarrow as pa
 
-    return cast("pl.DataFrame", pl.from_arrow(pa.Table.from_batches(batches))).cast(pl.Schema(schema))
+    table = pa.Table.from_batches(batches).rename_columns(list(schema))
+    return cast("pl.DataFrame", pl.from_arrow(table)).cast(pl.Schema(schema))

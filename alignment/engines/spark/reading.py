@@ -12,7 +12,7 @@ import polars as pl
 
 from alignment.durations import instant_from_us
 from alignment.engines.spark.failures import labelled
-from alignment.engines.spark.frames import from_batches, is_spark_frame, polars_schema
+from alignment.engines.spark.frames import by_place, chosen, from_batches, is_spark_frame, polars_schema
 from alignment.engines.spark.packing import PACK_ROWS, PACKED, Destination, pack, packed_table
 from alignment.errors import ViewError
 from alignment.observations import Observations, as_lazy, is_delta_folder
@@ -73,15 +73,19 @@ def _read_pieces(plans: list[bytes], to: Destination, batches: Iterator[pa.Recor
 
 
 def _packed_frame(rows: Observations, read: Input, to: Destination) -> DataFrame:
+    from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
+
     frame: DataFrame = rows.frame
     derived = {name: expression for name, expression in rows.derive.items() if name in read.columns}
     roots = [root for expression in derived.values() for root in expression.meta.root_names()]
     names = list(dict.fromkeys([*(name for name in read.columns if name not in derived), *roots]))
     if read.position is not None and rows.has_log_sequence:
-        frame = frame.where(frame[rows.log_sequence] <= read.position)
-    frame = frame.select(*(frame[name] for name in names))
+        columns = frame.columns
+        counted = F.col(f"c{columns.index(rows.log_sequence)}") <= read.position
+        frame = by_place(frame).where(counted).toDF(*columns)
+    frame = chosen(frame, names)
     work = partial(_pack_frame, polars_schema(frame), derived, read.columns, to)
-    return frame.mapInArrow(work, PACKED)
+    return by_place(frame).mapInArrow(work, PACKED)
 
 
 def _pack_frame(

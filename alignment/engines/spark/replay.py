@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from alignment.engines.spark.frames import is_spark_frame, plain_schema, session_of, spark_schema
+from alignment.engines.spark.frames import chosen, is_spark_frame, plain_schema, session_of, spark_schema
 from alignment.engines.spark.run import join
 from alignment.spine import entity_frame
 from alignment.views import FeatureView
@@ -59,7 +59,7 @@ def replay_spark(
     ]
     ages = [name for few, all_ in zip(views, whole, strict=True) for name in all_.column_names[len(few.features) :]]
     columns = [*spine.columns, *names, *(["provisional"] if status else []), *ages]
-    return answered.select(*(f"`{name}`" for name in columns))
+    return chosen(answered, columns)
 
 
 def spark_spine(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from alignment.engines.spark.failures import labelled, spark_errors
-from alignment.engines.spark.frames import is_spark_frame, polars_schema
+from alignment.engines.spark.frames import by_place, chosen, is_spark_frame, polars_schema
 from alignment.engines.spark.packing import PACKED, Destination, pack
 from alignment.engines.spark.reading import file_pieces, gathered, packed_here, packed_pieces
 from alignment.errors import NullTimeError
@@ -85,9 +85,10 @@ def look_at(spine: FrameLike, entities: Sequence[str], prediction_time: str) -> 
 def _times_in_spark(spine: DataFrame, prediction_time: str) -> tuple[int, int, int, int]:
     from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 
-    t = spine[prediction_time]
+    t = F.col("t")
+    asked = chosen(spine, [prediction_time]).toDF("t")
     with spark_errors():
-        found = spine.select(F.count(F.lit(1)), F.count(t), F.unix_micros(F.min(t)), F.unix_micros(F.max(t))).first()
+        found = asked.select(F.count(F.lit(1)), F.count(t), F.unix_micros(F.min(t)), F.unix_micros(F.max(t))).first()
     assert found is not None  # noqa: S101 - an aggregate of everything is one row
     return found[0], found[1], found[2] or 0, found[3] or 0
 
@@ -103,7 +104,7 @@ def packed_spine(spark: SparkSession, spine: SparkSpine, to: Destination, wanted
     """
     if is_spark_frame(spine.given):
         work = partial(_pack_spine, spine.schema, spine.prediction_time, wanted, to)
-        return spine.given.mapInArrow(work, PACKED)  # type: ignore[no-any-return]
+        return by_place(spine.given).mapInArrow(work, PACKED)
     if isinstance(spine.given, str | Path) and wanted is None:
         return packed_pieces(spark, file_pieces(spine.given, "the spine"), to)
     frame = as_lazy(spine.given, "the spine").collect()
