@@ -75,6 +75,20 @@ def test_a_spine_in_spark_is_written_in_the_order_of_its_columns_to_a_delta_tabl
     assert stored["meter__load"].equals(expected.frame["meter__load"], null_equal=True)
 
 
+def test_columns_of_any_name_are_written_and_the_spines_own_row_column_with_them(spark, tmp_path):
+    frame = readings(200).rename({"load": "load.max"})
+    view = al.FeatureView("meter", ["site"], frame, [al.latest("load.max")])
+    asked = spine().with_columns(
+        pl.lit(7).alias("@row"), pl.lit(1).alias("a.b"), pl.lit(2).alias("A.B"), pl.lit("x").alias("q`q")
+    )
+    expected = al.build_dataset(asked, [view])
+    made = al.build_dataset(asked, [view], engine="spark", spark=spark)
+    assert made.frame.columns == expected.frame.columns
+    made.write(tmp_path / "set")
+    assert made.manifest == expected.manifest | {"engine": "spark"}
+    assert frame_hash(pl.read_parquet(tmp_path / "set" / PATH)) == frame_hash(expected.frame)
+
+
 def test_what_the_driver_was_not_told_of_is_no_part_of_a_data_set(tmp_path):
     frame = pl.DataFrame({"x": [1.5, None], "provisional": [False, True]})
     writer = Writer(str(tmp_path / "attempts"), frame.schema, frame.schema, ("x",))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 
 from alignment.dataset_writing import DATA, MANIFEST, ROW_GROUP, Tally, tell_logs
-from alignment.engines.spark.frames import is_spark_frame, plain_schema, session_of
+from alignment.engines.spark.frames import chosen, is_spark_frame, plain_schema, session_of
 from alignment.engines.spark.packing import Bucket
 from alignment.engines.spark.run import planned, run
 from alignment.engines.spark.writing import PART_ROWS, Facts, Writer, commit_delta, commit_files, put, write_parts
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from alignment.recipe import Recipe
 
 ROW = "@row"
-"""Numbers the rows of a spine that has an order."""
+"""Numbers the rows of a spine that has an order; where the spine has such a column, a longer name does."""
 Layout = Literal["parquet", "delta"]
 
 
@@ -45,9 +45,17 @@ class SparkDataset:
     """
 
     def __init__(
-        self, rows: DataFrame, tally: Tally, exact: Mapping[str, pl.DataType], order: Sequence[str], count: int
+        self,
+        rows: DataFrame,
+        tally: Tally,
+        exact: Mapping[str, pl.DataType],
+        order: Sequence[str],
+        count: int,
+        *,
+        row: str | None,
     ) -> None:
         self._rows, self._tally, self._exact, self._order, self._count = rows, tally, dict(exact), list(order), count
+        self._row = row
         self._manifest: dict[str, Any] | None = None
         self.views, self.label = tally.recipe.views, tally.recipe.label
         self.folder: str | None = None
@@ -58,7 +66,7 @@ class SparkDataset:
     @property
     def frame(self) -> DataFrame:
         """The rows."""
-        return self._rows.select(*(f"`{name}`" for name in self._kept))
+        return chosen(self._rows, self._kept)
 
     @property
     def feature_columns(self) -> list[str]:
@@ -112,7 +120,7 @@ class SparkDataset:
             self._order,
             writer,
             parts=max(1, -(-self._count // PART_ROWS)),
-            numbered=self._order == [ROW],
+            numbered=self._row is not None,
         )
         if layout == "parquet":
             where: Any = folder / DATA
@@ -134,14 +142,14 @@ class SparkDataset:
         """The columns that are the data set's."""
         recipe = self._tally.recipe
         told = set() if recipe.asked["sources"] else {f"{name}__source" for name in recipe.feature_columns}
-        return [name for name in self._exact if name != ROW and name not in told]
+        return [name for name in self._exact if name != self._row and name not in told]
 
     def _told(self, parts: Sequence[tuple[int, Facts]], where: Any, kept: Mapping[str, pl.DataType]) -> dict[str, Any]:
         """The manifest of what was written."""
         tally = self._tally
         answers = {f"{name}__source" for name in tally.recipe.feature_columns}
         added = {*tally.recipe.feature_columns, *answers, "provisional"} | set(self.label.columns if self.label else ())
-        tally.spine_columns = [name for name in self._exact if name != ROW and name not in added]
+        tally.spine_columns = [name for name in self._exact if name != self._row and name not in added]
         for _, facts in parts:
             tally.rows += facts.rows
             tally.nulls.update(facts.nulls)
@@ -169,11 +177,14 @@ def build(
         AlignmentError: See `build_dataset`.
     """
     recipe, session = tally.recipe, session_of(spark)
+    row: str | None = None
     if is_spark_frame(spine):
         order = list(spine.columns)
     else:
-        spine = as_lazy(spine, "the spine").collect().with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
-        order = [ROW]
+        spine, row = as_lazy(spine, "the spine").collect(), ROW
+        while row in spine.columns:
+            row += "_"
+        spine, order = spine.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(row)), [row]
     plan = planned(
         spine,
         moved,
@@ -194,10 +205,10 @@ def build(
         provisional=True,
         until_us=tally.until_us,
     )
-    recipe.check_spine([name for name in plan.spine.schema if name != ROW])
+    recipe.check_spine([name for name in plan.spine.schema if name != row])
     last = plan.works[-1]
     exact = last.form.made(last.answered(Bucket())).schema
-    return SparkDataset(run(session, plan), tally, exact, order, plan.spine.rows)
+    return SparkDataset(run(session, plan), tally, exact, order, plan.spine.rows, row=row)
 
 
 def _of_its_own(recipe: Recipe) -> Label | None:

@@ -19,7 +19,7 @@ import polars as pl
 
 from alignment.dataset_writing import ROW_GROUP
 from alignment.engines.spark.failures import labelled, spark_errors
-from alignment.engines.spark.frames import from_batches
+from alignment.engines.spark.frames import by_place, from_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,12 +139,14 @@ def write_parts(
     """
     from pyspark.sql import functions as F  # noqa: N812 - as everybody calls it
 
+    columns, placed = frame.columns, by_place(frame)
+    ordered = [F.col(f"c{columns.index(name)}") for name in order]
     if numbered:
-        part = F.floor(F.col(f"`{order[0]}`") / PART_ROWS).cast("int")
-        together = frame.withColumn("@part", part).repartitionById(parts, "@part").drop("@part")
+        part = F.floor(ordered[0] / PART_ROWS).cast("int")
+        together = placed.withColumn("part", part).repartitionById(parts, "part").drop("part")
     else:
-        together = frame.repartitionByRange(parts, *(F.col(f"`{name}`") for name in order))
-    rows = together.sortWithinPartitions(*(F.col(f"`{name}`") for name in order))
+        together = placed.repartitionByRange(parts, *ordered)
+    rows = together.sortWithinPartitions(*ordered)
     with spark_errors():
         told = rows.mapInArrow(writer.__call__, _TOLD).toArrow().to_pylist()
     return sorted(((one["part"], Facts(**json.loads(one["facts"]))) for one in told), key=lambda one: one[0])
