@@ -134,7 +134,7 @@ class Observations:
             kind = source.kind if kind is None else kind
             key = source.key if key is None else key
             clock_tolerance = source.clock_tolerance if clock_tolerance is None else clock_tolerance
-        if source is None and not _in_spark(frame) and hasattr(frame, "read_next_batch"):  # such a stream can be read once
+        elif not _in_spark(frame) and hasattr(frame, "read_next_batch"):  # a stream of Arrow can be read once
             frame = as_lazy(frame, place).collect()
         self.frame = frame
         self.source: ObservationSource | None = source
