@@ -46,7 +46,7 @@ def needed_rows(
         # A retraction says `retracted` only of something that there was: the row that it took back stays with it.
         last = pl.col("@row").filter(counts).last().over(key)
         before = pl.col("@row").filter(counts & ~pl.col(RETRACTION)).last().over(key)
-        stays = stays | (pl.col("@row") == last) | (pl.col("@row") == before)
+        stays = stays | pl.col("@row").eq_missing(last) | pl.col("@row").eq_missing(before)
     if ISSUE in rows.columns:
         stays = stays | pl.col(ISSUE).is_null()
     rows = rows.with_columns(stays=stays)

@@ -714,8 +714,8 @@ FAULTS = [
     Fault(
         "a row that was taken back is dropped, and its retraction says nothing any more",
         "R20",
-        'stays = stays | (pl.col("@row") == last) | (pl.col("@row") == before)',
-        'stays = stays | (pl.col("@row") == last)',
+        'stays = stays | pl.col("@row").eq_missing(last) | pl.col("@row").eq_missing(before)',
+        'stays = stays | pl.col("@row").eq_missing(last)',
         tests="online",
     ),
     Fault(

@@ -45,6 +45,8 @@ def rows(*given: tuple[int, int, int, bool], **more: list[object]) -> pl.DataFra
 
 def kept(view: CompiledView, frame: pl.DataFrame, oldest: int, keep: int = 2, **options: object) -> list[int]:
     stays, _ = needed_rows(view, frame, oldest=oldest * SECOND, keep_events=keep, **options)  # type: ignore[arg-type]
+    assert stays.dtype == pl.Boolean
+    assert not stays.null_count()
     return stays.arg_true().to_list()
 
 
@@ -108,3 +110,10 @@ def test_a_revision_that_came_too_late_for_a_notice_leaves_the_one_before():
     frame = rows((1, 20_000, 100, False), (1, 20_000, 200, False), (1, 20_000, 15_000, False), **{"@issue": [50] * 3})
     assert kept(view, frame, 16_000) == [1, 2]
     assert kept(compiled(al.forecast("x", "30m"), kind="forecast"), frame, 16_000) == [2]
+    late = rows((1, 20_000, 14_000, False), (1, 20_000, 15_000, False), **{"@issue": [50] * 2})
+    assert kept(view, late, 16_000) == [1]  # neither was given it
+
+
+def test_of_retractions_alone_the_last_stays():
+    frame = rows((1, 10, 20, True), (1, 10, 25, True))
+    assert kept(compiled(al.latest("x")), frame, 100) == [1]
