@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-# How much of the long runs `make soak` does: 1 is all of it, CI does a tenth.
+# How much of the long runs `make soak` does: 1 is all of it, CI does a twentieth.
 SOAK   ?= 1
 # Options of `python -m benchmarks`.
 BENCH  ?=
