@@ -90,6 +90,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a training set and write it with its manifest; exits with 1 if it breaks a contract."""
+    if out is None and not dry_run:
+        raise typer.BadParameter("missing: name a new folder, e.g. sets/one.", param_hint="OUT")
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
     if dry_run:
@@ -114,10 +116,7 @@ def build(
             f"--providers checks the whole set in memory, and {other} says that it need not fit",
             "leave one of them out",
         )
-    if out is None:
-        raise OptionError(
-            "it is not said where the data set goes", f"name a new folder: asknown dataset build {views} sets/one"
-        )
+    assert out is not None  # noqa: S101 - else refused above
     with spark_session(engine) as spark:
         dataset = al.build_dataset(
             spine_of(declared, spine, read=memory_limit is None and engine != "spark"),
