@@ -333,15 +333,19 @@ def _home(label: Label, views: Sequence[FeatureView]) -> FeatureView | None:
     return next((view for view in views if view.observations is rows), None)
 
 
-def _columns(rows: Observations, values: Sequence[str]) -> tuple[str, ...]:
+def time_columns(rows: Observations) -> tuple[str, ...]:
+    """The columns that say of a row whose it is, when it was and what it replaces: all but values, in a fixed order."""
     times = [rows.event_time, rows.arrival_time, rows.is_retraction, rows.log_sequence, "arrival_kind"]
-    if rows.kind == "forecast":
+    if rows.has_issue_time:
         times.append(rows.issue_time)
+    return tuple(name for name in dict.fromkeys([*rows.entities, *rows.key, *times]) if name in rows.schema)
+
+
+def _columns(rows: Observations, values: Sequence[str]) -> tuple[str, ...]:
     unordered = (
         not rows.has_log_sequence and rows.on_tie == "error"
     )  # then any column may tell two rows of one arrival apart
-    names = dict.fromkeys([*rows.entities, *rows.key, *times, *values, *(rows.schema if unordered else ())])
-    return tuple(name for name in names if name in rows.schema)
+    return tuple(dict.fromkeys([*time_columns(rows), *values, *(rows.schema if unordered else ())]))
 
 
 def _without_rows(told: Observations | FeatureView | None, empty: pl.DataFrame, position: int | None) -> FeatureView:

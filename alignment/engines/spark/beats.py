@@ -13,7 +13,7 @@ from alignment.engines.spark.balancing import collected
 from alignment.engines.spark.failures import spark_errors
 from alignment.engines.spark.reading import packed_input
 from alignment.observations import Observations
-from alignment.parts import Input, over_rows
+from alignment.parts import Input, over_rows, time_columns
 from alignment.wallclock import Instants
 
 FromRows = Callable[[Observations], pl.DataFrame]
@@ -49,10 +49,7 @@ def told_by(rows: Observations, tell: FromRows, *, position: int | None = None) 
     Raises:
         AlignmentError: What `tell` raises.
     """
-    times = [rows.event_time, rows.arrival_time, rows.is_retraction, rows.log_sequence, "arrival_kind"]
-    if rows.has_issue_time:
-        times.append(rows.issue_time)
-    columns = tuple(name for name in dict.fromkeys([*rows.entities, *rows.key, *times]) if name in rows.schema)
+    columns = time_columns(rows)
     bare = copy.copy(rows)
     bare.frame, bare.derive = None, {}
     bare.schema = {name: rows.schema[name] for name in columns}
