@@ -7,6 +7,7 @@ import json
 import platform
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -56,6 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--questions", nargs="+", default=list(FORMS), choices=list(FORMS), help="questions of `sql`")
     parser.add_argument("--forms", nargs="+", help="forms of SQL; default: all that the question has")
     parser.add_argument("--rounds", type=int, default=2, help="timed rounds after the warm-up")
+    parser.add_argument("--longest", type=float, default=900, help="seconds after which a form of SQL is given up")
     parser.add_argument("--workers", type=int, default=2, help="executors of one core each")
     parser.add_argument("--memory", default="2g", help="heap of each executor and of the driver")
     parser.add_argument("--data", type=Path, default=HERE / ".data", help="where data sets are kept between runs")
@@ -79,19 +81,47 @@ def _sql(session: Any, chosen: argparse.Namespace) -> list[dict[str, Any]]:
             runs: dict[str, Callable[[], Any]] = {"asknown": lambda: _ours(session, files, question)}  # noqa: B023
             runs |= {name: lambda name=name: session.sql(statement(name, question)) for name in names}  # type: ignore[misc]  # noqa: B023
             out = chosen.data / "spark" / "answer"
-            wrong = {name: _wrong(_written(run(), out), exact) for name, run in runs.items()}
-            walls: dict[str, list[float]] = {name: [] for name in runs}
+            wrong: dict[str, int | None] = {"asknown": _wrong(_written(runs["asknown"](), out), exact)}
+            for name, run in list(runs.items())[1:]:
+                done = _finished(session, lambda run=run, out=out: _write(run(), out), chosen.longest)  # type: ignore[misc]
+                wrong[name] = _wrong(_read(out), exact) if done else None
+            walls: dict[str, list[float]] = {name: [] for name in runs if wrong[name] is not None}
             for _ in range(chosen.rounds):
-                for name, run in runs.items():
-                    walls[name].append(_timed(lambda run=run, out=out: _write(run(), out)))  # type: ignore[misc]
+                for name, seconds in walls.items():
+                    seconds.append(_timed(lambda run=runs[name], out=out: _write(run(), out)))  # type: ignore[misc]
             ours = statistics.median(walls["asknown"])
-            for name, seconds in walls.items():
-                wall = statistics.median(seconds)
-                judged = "right" if not wrong[name] else f"WRONG in {wrong[name]} rows"
+            for name, count in wrong.items():
+                if count is None:
+                    least = f"over {chosen.longest:.0f} s, given up: over {chosen.longest / ours:.1f} times asknown"
+                    print(f"  {name:10} {least}", flush=True)
+                    continue
+                wall = statistics.median(walls[name])
+                judged = f"WRONG in {count} rows" if count else "right"
                 print(f"  {name:10} {wall:8.1f} s   {wall / ours:5.1f} times asknown   {judged}", flush=True)
             told = {"rows": chosen.rows, "spine": chosen.spine, "entities": entities, "question": question}
             found.append(told | {"right": not any(wrong.values()), "wrong": wrong, "seconds": walls})
     return found
+
+
+def _finished(session: Any, run: Callable[[], Any], longest: float) -> bool:
+    """Run it; False if it took longer than that many seconds and was cancelled."""
+    given_up = threading.Event()
+
+    def cancel() -> None:
+        given_up.set()
+        session.sparkContext.cancelAllJobs()
+
+    timer = threading.Timer(longest, cancel)
+    timer.start()
+    try:
+        run()
+    except Exception:
+        if not given_up.is_set():
+            raise
+        return False
+    finally:
+        timer.cancel()
+    return True
 
 
 def _view(files: Files, declared: list[Any]) -> al.FeatureView:
@@ -124,6 +154,10 @@ def _write(answer: Any, out: Path) -> None:
 
 def _written(answer: Any, out: Path) -> pl.DataFrame:
     _write(answer, out)
+    return _read(out)
+
+
+def _read(out: Path) -> pl.DataFrame:
     return _answer(pl.read_parquet(out / "*.parquet")).sort("row")
 
 
