@@ -35,6 +35,7 @@ def cluster(*, workers: int, memory: str, scratch: Path) -> Iterator[Any]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.session.timeZone": "UTC",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # not the INT96 of old, which knows no zone
         "spark.sql.shuffle.partitions": str(8 * workers),
         "spark.default.parallelism": str(4 * workers),
         "spark.executorEnv.PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2])]),
