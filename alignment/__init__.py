@@ -9,6 +9,7 @@ from alignment.dry_run import BuildPlan, plan_dataset
 from alignment.empirical_delay import EmpiricalDelay
 from alignment.engines.spark.failures import spark_errors
 from alignment.errors import (
+    AddressError,
     AggregateOverflowError,
     AlignmentError,
     AmbiguousRevisionsError,
@@ -131,6 +132,7 @@ __all__ = [
     "time_splits",
     "transform_arrivals",
     "window",
+    "AddressError",
     "AggregateOverflowError",
     "AlignmentError",
     "AmbiguousRevisionsError",

@@ -24,6 +24,7 @@ AlignmentError
 ├── AggregateOverflowError      an integer sum does not fit in 64 bits
 ├── MemoryLimitError            a memory limit is none, or cannot be kept
 ├── SpillError                  what does not fit in memory does not fit on the disk either
+├── AddressError                an address holds a user or a password
 └── DatasetError                a data set cannot be written, read or rebuilt
 """
 
@@ -185,6 +186,16 @@ class MemoryLimitError(AlignmentError):
 
 class SpillError(AlignmentError):
     """What does not fit in memory does not fit on the disk either."""
+
+
+class AddressError(AlignmentError):
+    """An address holds a user or a password; it is not repeated here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the address holds a user or a password",
+            "write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
+        )
 
 
 class DatasetError(AlignmentError):

@@ -41,6 +41,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from alignment import errors as _errors
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint: the known name that is nearest, or all of them."""
@@ -159,10 +161,8 @@ class AddressError(LogError):
     """An address holds a user or a password; it is not repeated here."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "the address holds a user or a password",
-            "write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
-        )
+        told = _errors.AddressError()
+        super().__init__(told.problem, told.hint)
 
 
 class UnsafeStoreError(LogError):

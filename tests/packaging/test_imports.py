@@ -27,6 +27,8 @@ PUBLIC_MODULES = {
     "alignment.explain_words",
     "alignment.heartbeats",
     "alignment.labels",
+    # Where files are, which the core writes too, and what a data set that was written consists of.
+    "alignment.location",
     "alignment.service_binding",
     # What a server's state is made of, in memory or elsewhere: rows in canonical form, their arrangement, the evaluator's store.
     "alignment.features",
@@ -81,6 +83,10 @@ EXCEPTIONS = {
     ("alignment/engines/spark/writing.py", "deltalake"): "which part files become a Delta table",
     ("alignment/engines/duckdb.py", "tempfile"): "where DuckDB spills what memory cannot hold",
     ("alignment/dataset.py", "shutil"): "copies a data set that was written as it was made",
+    ("alignment/location.py", "deltalake"): "the object stores that data sets go to",
+    ("alignment/location.py", "os"): "what a draft of a file is called",
+    ("alignment/location.py", "shutil"): "copies a file in a folder",
+    ("alignment/location.py", "time"): "sleep, before a store is asked again",
     ("alignment/engines/spilling_store.py", "os"): "lays on disk what memory cannot hold",
     ("alignment/engines/spilling_store.py", "shutil"): "how much room there is, and removing it afterwards",
     ("alignment/engines/spilling_store.py", "tempfile"): "where that is, if nobody says",

@@ -1,0 +1,198 @@
+"""Where files are: a folder or an object-store address, and the few operations on them that Delta and Polars do not cover."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from urllib.parse import unquote, urlparse
+
+from alignment.errors import AddressError
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
+
+TRIES = 5
+"""How often an object store is asked before its failure counts; its client tries busy and unreachable stores ten times each."""
+PIECE = 1 << 23
+"""Bytes of a file that are on their way at once."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder on disk or a prefix in an object store.
+
+    Attributes:
+        address: A path or a URI that `deltalake` and Polars accept.
+        storage_options: Credentials and settings, passed through to both; None for those of the environment.
+    """
+
+    refusal: ClassVar[Callable[[], Exception]] = AddressError
+    address: str
+    storage_options: dict[str, str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, address: str | os.PathLike[str], storage_options: dict[str, str] | None = None) -> Self:
+        """The location that a user wrote.
+
+        Raises:
+            AddressError: If it holds a user or a password.
+        """
+        text = os.fspath(address)
+        if "@" in text.partition("://")[2].partition("/")[0]:
+            raise cls.refusal()
+        if text.startswith("file://"):
+            text = unquote(urlparse(text).path)
+        if "://" not in text:
+            text = str(Path(text).expanduser().absolute())
+        return cls(text.rstrip("/") or "/", storage_options)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is a local one."""
+        return None if "://" in self.address else Path(self.address)
+
+    def child(self, *names: str) -> Self:
+        """A location below this one."""
+        return type(self)(self.address_of(*names), self.storage_options)
+
+    def address_of(self, *names: str) -> str:
+        """The address of what is below this one."""
+        return "/".join([self.address.rstrip("/"), *names])
+
+    def filesystem(self) -> pafs.FileSystem:
+        """A file system rooted here; it takes the same options as `deltalake`."""
+        import pyarrow.fs as pafs
+        from deltalake.fs import DeltaStorageHandler
+
+        if self.folder is not None:
+            return pafs.SubTreeFileSystem(self.address, pafs.LocalFileSystem())
+        return pafs.PyFileSystem(DeltaStorageHandler(self.address, self.storage_options))
+
+    def _store(self) -> Any:
+        # Not by way of pyarrow: its streams hand over buffers, and the store's take bytes alone.
+        from deltalake._internal import DeltaFileSystemHandler
+
+        return DeltaFileSystemHandler(self.address, self.storage_options)
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """What the store answers; one that fails, or whose answer is cut short, is asked again.
+
+        Args:
+            ask: The same thing however often: no commit.
+
+        Raises:
+            FileNotFoundError: If there is no such file; so for a table.
+            TableNotFoundError: Likewise.
+            DeltaError: If the store keeps failing.
+            OSError: Likewise.
+        """
+        if self.folder is not None:
+            return ask()
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        for attempt in range(1, TRIES):
+            try:
+                return ask()
+            except (FileNotFoundError, TableNotFoundError):
+                raise
+            except (DeltaError, OSError):
+                time.sleep(0.05 * 2**attempt)
+        return ask()
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is here."""
+        if self.folder is not None:
+            return (self.folder / name).exists()
+        info = self.patiently(lambda: self.filesystem().get_file_info(name))
+        return bool(info.is_file)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """What lies directly below `prefix`, folders included."""
+        import pyarrow.fs as pafs
+
+        if self.folder is not None:
+            folder = self.folder / prefix
+            return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        selector = pafs.FileSelector(prefix, allow_not_found=True, recursive=False)
+        return sorted(info.base_name for info in self.patiently(lambda: self.filesystem().get_file_info(selector)))
+
+    def files_below(self, prefix: str = "") -> list[str]:
+        """The files below `prefix`, however deep, as their names from here."""
+        import pyarrow.fs as pafs
+
+        if self.folder is not None:
+            found = sorted(path for path in (self.folder / prefix).rglob("*") if path.is_file())
+            return [path.relative_to(self.folder).as_posix() for path in found]
+        selector = pafs.FileSelector(prefix, allow_not_found=True, recursive=True)
+        infos = self.patiently(lambda: self.filesystem().get_file_info(selector))
+        return sorted(info.path for info in infos if info.is_file)
+
+    def read(self, name: str) -> bytes:
+        """A whole file."""
+
+        def ask() -> bytes:
+            with self.filesystem().open_input_stream(name) as stream:
+                return bytes(stream.read())
+
+        return self.patiently(ask)
+
+    def write(self, name: str, content: bytes) -> None:
+        """A whole file, in place of any that was there."""
+        if self.folder is not None:
+            with self._draft(name) as draft:
+                draft.write_bytes(content)
+            return
+        self.patiently(lambda: self._put(name, [content]))  # the same bytes under the same name, however often
+
+    def send(self, name: str, file: Path) -> None:
+        """A whole file as it is on this machine, in place of any that was there; it is in memory only a piece at a time."""
+        if self.folder is not None:
+            with self._draft(name) as draft:
+                shutil.copyfile(file, draft)
+            return
+
+        def put() -> None:
+            with file.open("rb") as stream:
+                self._put(name, iter(lambda: stream.read(PIECE), b""))
+
+        self.patiently(put)
+
+    def _put(self, name: str, pieces: Iterable[bytes]) -> None:
+        stream = self._store().open_output_stream(name)  # nothing is there before it is closed
+        for piece in pieces:
+            stream.write(piece)
+        stream.close()
+
+    @contextlib.contextmanager
+    def _draft(self, name: str) -> Iterator[Path]:
+        path = Path(self.address) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            yield draft
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def copy(self, name: str, target: str) -> None:
+        """The same bytes under another name; a store copies them itself."""
+        if self.folder is not None:
+            self.send(target, self.folder / name)
+        else:
+            self.patiently(lambda: self._store().copy_file(name, target))
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.folder is not None:
+            (self.folder / name).unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.patiently(lambda: self.filesystem().delete_file(name))
