@@ -18,6 +18,7 @@ UNITS_US: dict[str, int] = {
     "w": 604_800_000_000,
 }
 DAY_US = UNITS_US["d"]
+HOUR_US = UNITS_US["h"]
 _PART = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
 
 DurationLike = str | timedelta

@@ -17,14 +17,9 @@ import numpy as np
 import polars as pl
 
 from alignment.durations import instant_from_us
-from alignment.features import Latest
-from alignment.heartbeats import Bools
 from alignment.labels import Label, evaluate_label, label_source
-from alignment.layout import Pool, common_type, encode_entities
+from alignment.layout import common_type
 from alignment.observations import Kind, Observations
-from alignment.online.compiled import CompiledView
-from alignment.online.trimming import ENTITY, KEY, needed_rows
-from alignment.rows import ARRIVAL, EVENT, ISSUE, ORDER, RETRACTION, checked
 from alignment.spine import PREDICTION_TIME, check_spine
 from alignment.stable_hash import row_hashes, salt
 from alignment.views import FeatureView
@@ -32,7 +27,6 @@ from alignment.views import FeatureView
 if TYPE_CHECKING:
     from alignment.engines.local import Answered, Timings
 
-_ALL = (1 << 32) - 1
 _SALT = salt("bucket")
 
 
@@ -391,91 +385,3 @@ def over_rows(bare: Observations, rows: pl.DataFrame) -> Observations:
     same.frame = replace(bare.source, rows=rows) if isinstance(bare.source, PartSource) else rows
     same.source = same.frame if isinstance(same.frame, PartSource) else None
     return same
-
-
-def carried(
-    views: Sequence[FeatureView],
-    rows: pl.DataFrame,
-    *,
-    after_us: int,
-    as_of_us: int | None,
-    removals: int | None = None,
-) -> pl.Series:
-    """Which rows a question after an instant may need, of those that had arrived by then.
-
-    Superseded revisions go, and events below what every feature can use. Where a feature has no floor the newest events stay:
-    as many as it takes, and one more for every retraction that took one away or may yet.
-
-    Args:
-        views: Views of a pass that read these rows.
-        rows: Of their input: everything that had arrived by `after_us`, or what was kept of it at an earlier instant and all that
-            arrived since. Of a stretch of time alone: what is kept then is what may be needed of the stretch.
-        after_us: No question is asked at this instant or before, microseconds.
-        as_of_us: Nothing that arrived later counts, and so none of it supersedes anything; None for no limit.
-        removals: At most so many rows with a later arrival are retractions; None if that is not known.
-
-    Returns:
-        Boolean, row for row.
-    """
-    keep = np.zeros(rows.height, np.bool_)
-    for view in views:
-        part = over(view, rows)
-        if not rows.height:
-            break
-        keep |= _needed(part, after_us, as_of_us, removals)
-    return pl.Series(keep)
-
-
-def _needed(view: FeatureView, after_us: int, as_of_us: int | None, removals: int | None) -> Bools:
-    observations, compiled = view.observations, CompiledView(view)
-    frame = checked(observations, []).frame
-    with Pool(1) as pool:
-        names = observations.entities
-        codes = encode_entities(frame, names, frame.head(0), names, observations.place, pool)[1]
-    order = pl.col(ORDER) if ORDER in frame.columns else pl.int_range(pl.len(), dtype=pl.Int64)
-    gone = pl.col(RETRACTION) if RETRACTION in frame.columns else pl.lit(value=False)
-    described = frame.select(
-        pl.Series(ENTITY, codes.astype(np.int64)),
-        EVENT,
-        ARRIVAL,
-        order.alias(ORDER),
-        gone.alias(RETRACTION),
-        *([ISSUE] if ISSUE in frame.columns else []),
-        *([pl.struct(observations.key).rank("dense").alias(KEY)] if observations.key else []),
-    )
-    counting = np.arange(frame.height)
-    if as_of_us is not None:
-        counting = np.flatnonzero(frame[ARRIVAL].to_numpy() <= as_of_us)
-        described = described[counting]
-    hides = bool(observations.key) or any(isinstance(one, Latest) and one.skip_null for one in compiled.features)
-    taken = int(described[RETRACTION].sum())  # the event that a retraction took away is among the newest all the same
-    keep = _ALL if removals is None or hides else min(_ALL, removals + taken + compiled.reach(after_us)[1])
-    near = np.ones(described.height, np.bool_) if observations.key else _near(compiled, described, after_us, keep)
-    stays = needed_rows(compiled, described.filter(near), oldest=after_us, keep_events=keep)[0]
-    found = np.zeros(frame.height, np.bool_)
-    found[counting[near]] = stays.to_numpy()
-    return found
-
-
-def _near(compiled: CompiledView, rows: pl.DataFrame, after_us: int, keep: int) -> Bools:
-    """Which rows `needed_rows` has to look at: it is many times slower than this, and most rows of a long series are too old."""
-    floor = compiled.floor(after_us)
-    event = rows[EVENT].to_numpy()
-    if not compiled.unbounded:
-        return np.ones(len(event), np.bool_) if floor is None else event >= floor
-    if keep >= _ALL or not rows.height:
-        return np.ones(len(event), np.bool_)
-    start, _ = compiled.reach(after_us)
-    newest = (
-        rows.lazy()
-        .filter(pl.col(EVENT) <= start, pl.col(ARRIVAL) <= after_us, ~pl.col(RETRACTION))
-        .group_by(ENTITY)
-        .agg(pl.col(EVENT).top_k(4 * keep + 64))  # some of them more than once: revisions
-        .select(ENTITY, nth=pl.col(EVENT).list.unique().list.sort(descending=True).list.get(keep - 1, null_on_oob=True))
-        .filter(pl.col("nth").is_not_null())  # of fewer events none is known to be too old
-        .select(ENTITY, bound=pl.min_horizontal("nth", pl.lit(floor, pl.Int64)))
-        .collect()
-    )
-    bound = np.full(int(rows[ENTITY].max()) + 1, np.iinfo(np.int64).min)  # type: ignore[arg-type]
-    bound[newest[ENTITY].to_numpy()] = newest["bound"].to_numpy()
-    return np.asarray(event >= bound[rows[ENTITY].to_numpy()], np.bool_)

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import polars as pl
 
 from alignment.bounds import shifted
+from alignment.carrying import carried
 from alignment.durations import nearest_instant
 from alignment.engines.spilling_read import read_as, times_of
 from alignment.engines.spilling_store import Spill, Store
 from alignment.errors import MemoryLimitError
 from alignment.memory import size_text
-from alignment.parts import carried
 from alignment.rows import ARRIVAL, EVENT, RETRACTION
 from alignment.spine import check_spine
 

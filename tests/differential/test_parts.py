@@ -14,9 +14,10 @@ from polars.testing import assert_frame_equal
 from strategies import Question, questions
 
 import alignment as al
+from alignment.carrying import carried
 from alignment.durations import instant_us
 from alignment.join import columns_of, known_until
-from alignment.parts import Pass, answers_in, bucket_of, carried, plan_passes
+from alignment.parts import Pass, answers_in, bucket_of, plan_passes
 from alignment.spine import check_spine
 
 ROW = "@row"

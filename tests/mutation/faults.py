@@ -1335,15 +1335,29 @@ FAULTS = [
     Fault(
         "an event that was taken away fills a place among the newest",
         "R3",
-        "min(_ALL, removals + taken + compiled",
-        "min(_ALL, removals + compiled",
+        "min(_ALL, removals + taken + wanted",
+        "min(_ALL, removals + wanted",
         tests="parts",
     ),
     Fault(
         "nothing is kept for events that will be taken away",
         "R3",
-        "min(_ALL, removals + taken + compiled",
-        "min(_ALL, taken + compiled",
+        "min(_ALL, removals + taken + wanted",
+        "min(_ALL, taken + wanted",
+        tests="parts",
+    ),
+    Fault(
+        "only retractions of the same hour are reckoned with",
+        "R3",
+        "np.append(np.cumsum(self.counts[::-1], dtype=np.int64)[::-1], 0)",
+        "np.append(np.array(self.counts, np.int64), 0)",
+        tests="parts",
+    ),
+    Fault(
+        "what one series needs of its newest events stands for another's",
+        "R3",
+        'found["enough"].max()',
+        'found["enough"].min()',
         tests="parts",
     ),
     Fault(

@@ -15,13 +15,14 @@ from polars.testing import assert_frame_equal
 from strategies import questions
 
 import alignment as al
+from alignment.carrying import Removals
 from alignment.durations import instant_us
-from alignment.engines.spark.evenness import Cut, Parts, key_hashes, plan_parts, tally
+from alignment.engines.spark.evenness import Cut, Parts, key_hashes, plan_parts, removals_of, tally
 from alignment.engines.spark.run import join
 from alignment.engines.spark.splitting import (
-    Digested,
     LabelReach,
     Routed,
+    Tallied,
     may_cut,
     observations_of,
     readers,
@@ -39,12 +40,19 @@ def pieces(frame: pl.DataFrame, size: int) -> list[pl.DataFrame]:
     return [frame.slice(at, size) for at in range(0, frame.height, size)]
 
 
-def everything_cut(one: Pass, spine: pl.DataFrame, stretches: int, removals: int) -> Parts:
+def everything_cut(one: Pass, spine: pl.DataFrame, frames: list[pl.DataFrame], stretches: int, size: int) -> Parts:
     """Every entity that is asked about is cut, at instants that are asked at."""
     instants = sorted({instant_us(t, "t") for t in spine["prediction_time"]})
     ends = tuple(instants[:: max(1, len(instants) // stretches)][: stretches - 1]) or (instants[0],)
+    told = pl.concat(
+        table
+        for number, (frame, read) in enumerate(zip(frames, one.inputs, strict=True))
+        for piece in pieces(frame, size)
+        for _, table in Tallied(number, read.keys, None, observations_of(one, number)[0]).split(piece)
+    )
     cuts = {}
     for place, key in enumerate(sorted({int(key) for key in key_hashes(spine, one.keys)})):
+        removals = removals_of(told.filter(pl.col("key") == key))
         cuts[key] = Cut(place * (len(ends) + 1), ends, removals)
     taken = len(cuts) * (len(ends) + 1)
     return Parts(taken + 1, np.full(1, taken, np.uint32), cuts)
@@ -53,23 +61,11 @@ def everything_cut(one: Pass, spine: pl.DataFrame, stretches: int, removals: int
 def in_stretches(
     one: Pass, spine: pl.DataFrame, frames: list[pl.DataFrame], stretches: int, size: int, as_of_us: int | None
 ):
-    removals = sum(
-        int(frame["is_retraction"].fill_null(value=False).sum()) for frame in frames if "is_retraction" in frame.columns
-    )
-    parts = everything_cut(one, spine, stretches, removals)
+    parts = everything_cut(one, spine, frames, stretches, size)
     of_part: dict[tuple[int, int], list[pl.DataFrame]] = defaultdict(list)
     for number, (frame, read) in enumerate(zip(frames, one.inputs, strict=True)):
-        views = tuple(readers(one, number))
-        if views:
-            digest = Digested(number, read.keys, parts, views, as_of_us)
-            kept = defaultdict(list)
-            for piece in pieces(frame, size):
-                for place, rows in digest.split(piece):
-                    kept[place].append(rows)
-            for place, rows in kept.items():
-                for part, snapshot in digest.fold(place, pl.concat(rows)):
-                    of_part[part, number].append(snapshot)
-        routed = Routed(number, read.keys, parts, observations=observations_of(one, number)[0], as_of_us=as_of_us)
+        rows, views = observations_of(one, number)[0], tuple(readers(one, number))
+        routed = Routed(number, read.keys, parts, observations=rows, views=views, as_of_us=as_of_us)
         for piece in pieces(frame, size):
             for part, rows in routed.split(piece):
                 of_part[part, number].append(rows)
@@ -117,6 +113,51 @@ def test_an_entity_cut_by_time_answers_as_it_does_whole(question, stretches, siz
     whole = check_spine(question.spine, [], "prediction_time")
     answers = answers_in(pl.DataFrame(columns), views)
     equal(columns_of(whole, answers, None, until_us=known_until(views, as_of_us), status=True, sources=False), expected)
+
+
+def answered_in_stretches(views: list[al.FeatureView], spine: pl.DataFrame, stretches: int, size: int):
+    columns = {}
+    for one in plan_passes(views):
+        frames = [read.rows(as_of_us=None).collect() for read in one.inputs]
+        found = in_stretches(one.detached(), spine.with_row_index(ROW), frames, stretches, size, None)
+        columns |= {name: found[name] for name in found.columns}
+    asked = check_spine(spine, [], "prediction_time")
+    answers = answers_in(pl.DataFrame(columns), views)
+    return columns_of(asked, answers, None, until_us=known_until(views, None), status=True, sources=False)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sensors_of_a_site_that_is_cut_by_time_answer_as_they_do_whole(seed):
+    draw = np.random.default_rng(seed)
+    event = START + draw.integers(0, 40, 120) * 600_000_000
+    frame = pl.DataFrame(
+        {
+            "site": draw.integers(0, 2, 120),
+            "sensor": draw.integers(0, 3, 120),
+            "event_time": pl.Series(event).cast(pl.Datetime("us", "UTC")),
+            "arrival_time": pl.Series(event + draw.integers(0, 12, 120) * 600_000_000).cast(pl.Datetime("us", "UTC")),
+            "is_retraction": draw.random(120) < 0.3,
+            "log_sequence": np.arange(120),
+            "load": draw.standard_normal(120),
+        }
+    )
+    spine = pl.DataFrame(
+        {
+            "site": draw.integers(0, 2, 60),
+            "sensor": draw.integers(0, 3, 60),
+            "prediction_time": pl.Series(START + draw.integers(0, 60, 60) * 600_000_000).cast(pl.Datetime("us", "UTC")),
+        }
+    )
+    of_sensor = [al.latest("load"), al.lag("load", "1h"), al.sequence("load", 2)]
+    of_site = [al.latest("load", name="newest"), al.window("load", "sum", "2h")]
+    views = [
+        al.FeatureView("sensor", ["site", "sensor"], frame, of_sensor),
+        al.FeatureView(
+            "site", ["site"], frame.unique(["site", "event_time", "arrival_time"], maintain_order=True), of_site
+        ),
+    ]
+    expected = al.point_in_time_join(spine, views, status=True)
+    equal(answered_in_stretches(views, spine, 5, 13), expected)
 
 
 @given(
@@ -176,9 +217,9 @@ def rows_of(counts: dict[str, int]) -> tuple[pl.DataFrame, np.ndarray]:
 
 def test_an_entity_with_half_of_the_rows_takes_half_of_the_parts():
     frame, instants = rows_of({"big": 50_000} | {f"s{n}": 500 for n in range(100)})
-    parts = plan_parts([(tally(frame, ["site"], instants, None), 1)], 10, may_cut=True)
+    parts = plan_parts([(tally(frame, ["site"], instants), 1)], 10, may_cut=True)
     ((key, cut),) = parts.cuts.items()
-    assert (parts.count, cut.stretches, cut.removals) == (10, 5, 0)
+    assert (parts.count, cut.stretches, cut.removals) == (10, 5, Removals((), ()))
     of = parts.of(key_hashes(frame, ["site"]))
     hot = key_hashes(frame, ["site"]) == np.uint64(key)
     of[hot] += cut.stretch_of(instants[hot])
@@ -189,7 +230,7 @@ def test_an_entity_with_half_of_the_rows_takes_half_of_the_parts():
 
 def test_small_entities_are_dealt_out_evenly():
     frame, instants = rows_of({f"s{n}": 1_000 + n for n in range(96)})
-    parts = plan_parts([(tally(frame, ["site"], instants, None), 1)], 8, may_cut=True)
+    parts = plan_parts([(tally(frame, ["site"], instants), 1)], 8, may_cut=True)
     rows = np.bincount(parts.of(key_hashes(frame, ["site"])), minlength=8)
     assert not parts.cuts
     assert rows.max() <= 1.01 * np.median(rows)  # twelve entities each
@@ -197,13 +238,13 @@ def test_small_entities_are_dealt_out_evenly():
 
 def test_an_entity_that_may_not_be_cut_stays_whole():
     frame, instants = rows_of({"big": 5_000, "small": 10})
-    parts = plan_parts([(tally(frame, ["site"], instants, None), 1)], 4, may_cut=False)
+    parts = plan_parts([(tally(frame, ["site"], instants), 1)], 4, may_cut=False)
     assert not parts.cuts
 
 
 def test_rows_of_one_instant_are_not_torn_apart():
     frame = pl.DataFrame({"site": ["big"] * 1_000})
-    parts = plan_parts([(tally(frame, ["site"], np.full(1_000, 7), None), 1)], 4, may_cut=True)
+    parts = plan_parts([(tally(frame, ["site"], np.full(1_000, 7)), 1)], 4, may_cut=True)
     for cut in parts.cuts.values():
         assert len(set(cut.stretch_of(np.full(1_000, 7)).tolist())) == 1
 

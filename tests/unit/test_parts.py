@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 import alignment as al
+from alignment.carrying import Removals, carried
 from alignment.durations import instant_us
-from alignment.parts import bucket_of, carried, plan_passes
+from alignment.parts import bucket_of, plan_passes
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -70,6 +71,44 @@ def test_an_event_more_is_carried_for_every_retraction_that_may_come():
 def test_an_event_that_was_taken_away_fills_no_place():
     frame = rows((10, 11, 1.0, False), (20, 21, 2.0, False), (20, 25, None, True))
     assert kept(frame, al.latest("load"), after=40, removals=0) == [0, 1, 2]
+
+
+def hour_of(minutes: float) -> int:
+    return instant_us(at(minutes), "t") // 3_600_000_000
+
+
+def test_of_events_of_which_hour_retractions_are_known_the_newest_that_cannot_all_go_are_carried():
+    events = [(minutes, minutes + 1, 1.0, False) for minutes in (0, 61, 62, 121, 122, 181)]
+    frame = rows(*events)
+    for hours, expected in [
+        ({}, [5]),
+        ({hour_of(181): 1}, [4, 5]),  # two of which one may go
+        ({hour_of(181): 1, hour_of(121): 1}, [3, 4, 5]),
+        ({hour_of(181): 1, hour_of(121): 2}, [2, 3, 4, 5]),
+        ({hour_of(181): 1, hour_of(121): 2, hour_of(61): 2}, [0, 1, 2, 3, 4, 5]),
+        ({hour_of(121): 2, hour_of(0): 9}, [5]),  # older ones do not matter
+        ({hour_of(241): 9}, [5]),  # nor do those of events that are yet to come
+    ]:
+        removals = Removals(tuple(sorted(hours)), tuple(hours[hour] for hour in sorted(hours)))
+        assert kept(frame, al.latest("load"), after=190, removals=removals) == expected
+    two = Removals((hour_of(181),), (1,))
+    assert kept(frame, al.sequence("load", 2), after=190, removals=two) == [3, 4, 5]
+    assert kept(frame, al.latest("load"), after=190, as_of=150, removals=two) == [3, 4]
+
+
+def test_each_series_that_is_cut_together_may_lose_all_that_the_retractions_take():
+    frame = rows(*[(minutes, minutes + 1, 1.0, False) for minutes in (0, 10, 20, 61, 62)]).with_columns(
+        sensor=pl.Series(["p", "p", "p", "q", "q"])
+    )
+    view = al.FeatureView("meter", ["site", "sensor"], frame, [al.latest("load")])
+    found = carried(
+        plan_passes([view])[0].views,
+        frame,
+        after_us=instant_us(at(70), "after"),
+        as_of_us=None,
+        removals=Removals((hour_of(20),), (1,)),
+    )
+    assert found.arg_true().to_list() == [1, 2, 3, 4]  # p may lose its last; a floor that suits p suits q
 
 
 def test_a_series_of_fewer_events_than_a_sequence_shows_is_carried_whole():

@@ -1,22 +1,19 @@
-"""The parts of a pass on Spark: counted first, then every input sent where it belongs, with what stretches of time need besides."""
+"""The parts of a pass on Spark: counted first, then every input sent where it belongs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from alignment.engines.spark.evenness import QUESTION_ROWS, Parts, plan_parts
-from alignment.engines.spark.failures import labelled
 from alignment.engines.spark.frames import chosen, is_spark_frame
-from alignment.engines.spark.packing import PACK_ROWS, PACKED, SPINE, Destination, pack, unpack
+from alignment.engines.spark.packing import PACK_ROWS, SPINE, Destination, unpack
 from alignment.engines.spark.reading import packed_input, pieces_of
 from alignment.engines.spark.spines import SparkSpine, packed_spine
 from alignment.engines.spark.splitting import (
-    Digested,
     LabelReach,
     Routed,
     Tallied,
@@ -28,25 +25,12 @@ from alignment.labels import label_source
 from alignment.parts import Input, Pass
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 LABEL = -2
 """The input number of what labels of a stretch look at."""
 Bounds = Callable[[int], tuple[int | None, int | None]]
 """Per input the latest arrival and the earliest event that can matter."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Rows whose part is known already."""
-
-    number: int
-    part: int
-
-    def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """All rows, for the one part."""
-        yield self.part, frame
 
 
 @dataclass(frozen=True)
@@ -73,45 +57,23 @@ class Balance:
         return Routed(SPINE, self.answering.keys, self.parts, self.spine.prediction_time)
 
     def packed_inputs(self, session: SparkSession) -> list[DataFrame]:
-        """Blobs of all inputs, of snapshots, and of what labels look at."""
+        """Blobs of all inputs, and of what labels look at."""
         one, parts = self.answering.detached(), self.parts
-        found, digests = [], []
+        found = []
         for number, read in enumerate(self.answering.inputs):
-            rows = observations_of(one, number)[0]
-            found.append(self._packed(session, number, Routed(number, read.keys, parts, None, rows, self.as_of_us)))
-            if parts.cuts and (views := tuple(readers(one, number))):
-                digests.append(Digested(number, read.keys, parts, views, self.as_of_us))
+            rows, views = observations_of(one, number)[0], tuple(readers(one, number))
+            to = Routed(number, read.keys, parts, observations=rows, views=views, as_of_us=self.as_of_us)
+            found.append(self._packed(session, number, to))
             if parts.cuts and one.label is not None and one.label_reads == number:
                 span = (self.spine.first_us, self.spine.last_us)
                 looked_at = label_source(one.label, ())[0]
-                to = LabelReach(LABEL, read.keys, parts, one.label, looked_at, span)
-                found.append(self._packed(session, number, to))
-        if digests:
-            kept = _union([self._packed(session, digest.number, digest) for digest in digests])
-            empties = {
-                digest.number: pl.DataFrame(schema=self.answering.inputs[digest.number].schema) for digest in digests
-            }
-            folding = partial(_fold, {digest.number: digest for digest in digests}, empties)
-            found.append(kept.repartitionById(len(parts.cuts), "bucket").mapInArrow(folding, PACKED))
+                reach = LabelReach(LABEL, read.keys, parts, one.label, looked_at, span)
+                found.append(self._packed(session, number, reach))
         return found
 
     def _packed(self, session: SparkSession, number: int, to: Destination) -> DataFrame:
         until, since = self.bounds(number)
         return packed_input(session, self.answering.inputs[number], to, as_of_us=until, event_from_us=since)
-
-
-def _union(frames: list[DataFrame]) -> DataFrame:
-    return reduce(lambda a, b: a.unionAll(b), frames)
-
-
-def _fold(
-    digests: dict[int, Digested], empties: dict[int, pl.DataFrame], batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    with labelled():
-        for place, bucket in unpack(batches).items():
-            for number, digest in digests.items():
-                for part, snapshot in digest.fold(place, bucket.frame(number, empties[number])):
-                    yield from pack([snapshot], Placed(number, part))
 
 
 def balance(

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.carrying import Removals
+from alignment.durations import HOUR_US
 from alignment.layout import Ints
 from alignment.stable_hash import row_hashes, salt
 
@@ -40,12 +42,12 @@ class Cut:
     Attributes:
         first: The part of its first stretch; the others follow.
         ends: The last instant of each stretch but the last, ascending, microseconds: stretch j is `(ends[j - 1], ends[j]]`.
-        removals: How many retractions it has.
+        removals: Of which events it has retractions, or how many.
     """
 
     first: int
     ends: tuple[int, ...]
-    removals: int
+    removals: Removals | int
 
     @property
     def stretches(self) -> int:
@@ -87,7 +89,11 @@ class Parts:
 
 
 def tally(
-    frame: pl.DataFrame, keys: Sequence[str], instants: Ints, removes: npt.NDArray[np.bool_] | None
+    frame: pl.DataFrame,
+    keys: Sequence[str],
+    instants: Ints,
+    removes: npt.NDArray[np.bool_] | None = None,
+    events: Ints | None = None,
 ) -> pl.DataFrame:
     """Rows per shelf, and of the entities with many rows how many and when.
 
@@ -95,14 +101,17 @@ def tally(
         frame: Some rows.
         keys: Their key columns.
         instants: When each arrived, about; microseconds.
-        removes: Where a row is a retraction.
+        removes: Where a row is a retraction; None if none is.
+        events: When the event of each was, exactly; None if that is not known of all.
 
     Returns:
-        `shelf`, `key` (null in the lines of whole shelves), `rows`, `removals`, `samples` (instants that divide the rows evenly).
+        `shelf`, `key` (null in the lines of whole shelves), `rows`, `removals`, `hours` (those of the events of all retractions; null if
+        that is not known), `samples` (instants that divide the rows evenly).
     """
     hashes = key_hashes(frame, keys)
     removed = np.zeros(frame.height, np.bool_) if removes is None else removes
-    rows = pl.DataFrame({"key": hashes, "at": instants, "removals": removed})
+    hours = pl.lit(None, pl.Int64) if events is None else pl.Series(events // HOUR_US)
+    rows = pl.DataFrame({"key": hashes, "at": instants, "removals": removed}).with_columns(hour=hours)
     per_key = (
         rows.lazy().group_by("key").agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("removals").sum().cast(pl.Int64))
     )
@@ -111,16 +120,18 @@ def tally(
     shelves = per_key.group_by("shelf").agg(pl.col("rows", "removals").sum())
     heavy = per_key.filter(pl.col("rows") * _HEAVY_SHARE >= frame.height)
     places = pl.col("at").sort().gather(((pl.int_range(_SAMPLES) + 0.5) * pl.len() / _SAMPLES).cast(pl.Int64))
-    samples = rows.lazy().join(heavy.select("key"), on="key", how="semi").group_by("key").agg(places.alias("samples"))
+    gone = pl.col("hour").filter("removals").alias("hours")
+    many = rows.lazy().join(heavy.select("key"), on="key", how="semi").group_by("key")
+    samples = many.agg(gone, places.alias("samples"))
     return pl.concat(
         [
-            shelves.select("shelf", pl.lit(None, pl.UInt64).alias("key"), "rows", "removals", _NO_SAMPLES),
-            heavy.join(samples, on="key").select("shelf", "key", "rows", "removals", "samples"),
+            shelves.select("shelf", pl.lit(None, pl.UInt64).alias("key"), "rows", "removals", *_NOTHING),
+            heavy.join(samples, on="key").select("shelf", "key", "rows", "removals", "hours", "samples"),
         ]
     ).collect()
 
 
-_NO_SAMPLES = pl.lit(None, pl.List(pl.Int64)).alias("samples")
+_NOTHING = [pl.lit(None, pl.List(pl.Int64)).alias(name) for name in ("hours", "samples")]
 
 
 def plan_parts(tallies: Sequence[tuple[pl.DataFrame, int]], count: int, *, may_cut: bool) -> Parts:
@@ -141,18 +152,29 @@ def plan_parts(tallies: Sequence[tuple[pl.DataFrame, int]], count: int, *, may_c
     of_shelf = told.filter(pl.col("key").is_null()).group_by("shelf").agg(pl.col("cost").sum())
     shelves[of_shelf["shelf"].to_numpy()] = of_shelf["cost"].to_numpy()
     share = max(1.0, int(shelves.sum()) / max(1, count))
-    heavy = told.filter(pl.col("key").is_not_null()).group_by("shelf", "key").agg(pl.col("cost", "removals").sum())
+    heavy = told.filter(pl.col("key").is_not_null()).group_by("shelf", "key").agg(pl.col("cost").sum())
     hot = heavy.filter(pl.col("cost") > share).sort("cost", "key", descending=True) if may_cut else heavy.clear()
     cuts: dict[int, Cut] = {}
     taken = 0
-    for shelf, key, cost, removals in hot.iter_rows():
-        ends = _ends(told.filter(pl.col("key") == key), -int(-cost // share))
+    for shelf, key, cost in hot.iter_rows():
+        own = told.filter(pl.col("key") == key)
+        ends = _ends(own, -int(-cost // share))
         if ends:
-            cuts[key] = Cut(taken, ends, removals)
+            cuts[key] = Cut(taken, ends, removals_of(own))
             taken += len(ends) + 1
             shelves[shelf] -= cost
     rest = max(1, round(int(shelves.sum()) / share))
     return Parts(taken + rest, (_dealt(shelves, rest) + taken).astype(np.uint32), cuts)
+
+
+def removals_of(own: pl.DataFrame) -> Removals | int:
+    """Of which events an entity has retractions; how many, if that is not known of all."""
+    hours = own["hours"].explode(empty_as_null=False).drop_nulls()
+    count = int(own["removals"].sum())
+    if len(hours) < count:
+        return count
+    found = hours.value_counts().sort("hours")
+    return Removals(tuple(found["hours"]), tuple(found["count"]))
 
 
 def _ends(samples: pl.DataFrame, stretches: int) -> tuple[int, ...]:

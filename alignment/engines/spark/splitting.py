@@ -1,8 +1,8 @@
 """Entities that are cut by time: what each stretch needs of those before it, and of labels.
 
 Stretch j answers the questions in `(c[j-1], c[j]]` from the rows that arrived in it and a snapshot of the entity at `c[j-1]`: the rows
-of earlier stretches that a later question can need. Every piece of the input is reduced to its share of the snapshots where it is read; the
-shares are then folded, stretch by stretch, once.
+of earlier stretches that a later question can need. Every piece of the input gives its share of each snapshot where it is read, so no task
+ever has the history of an entity in its hands.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from alignment.carrying import carried
 from alignment.durations import DAY_US
 from alignment.engines.spark.evenness import Cut, Parts, key_hashes, tally
 from alignment.labels import Label, label_source
 from alignment.layout import Ints
 from alignment.observations import Observations
-from alignment.parts import Pass, carried, over_rows
+from alignment.parts import Pass, over_rows
 from alignment.rows import ARRIVAL, EVENT, checked
 from alignment.spine import check_spine
 from alignment.views import FeatureView
@@ -86,9 +87,9 @@ class Tallied:
 
     def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
         """The tally of some rows."""
+        removes = events = None
         if self.observations is None:
             instants = frame[str(self.prediction_time)].dt.epoch("us")
-            removes = None
         else:
             rows = self.observations
             times = [pl.col(name) for name in (rows.arrival_time, rows.event_time) if name in frame.columns]
@@ -96,10 +97,12 @@ class Tallied:
                 one if frame.schema[one.meta.output_name()] != pl.Date else one.cast(pl.Datetime("us")) for one in times
             ]
             instants = frame.select(pl.coalesce(each.dt.epoch("us") for each in moments).fill_null(0)).to_series()
-            removes = None
             if rows.is_retraction in frame.columns:
                 removes = frame[rows.is_retraction].fill_null(value=False).to_numpy()
-        yield 0, tally(frame, self.keys, instants.to_numpy(), removes)
+            happened = frame[rows.event_time]
+            if rows.kind == "measurement" and happened.dtype.base_type() == pl.Datetime and not happened.has_nulls():
+                events = happened.dt.epoch("us").to_numpy()
+        yield 0, tally(frame, self.keys, instants.to_numpy(), removes, events)
 
     @property
     def columns(self) -> list[str]:
@@ -114,12 +117,15 @@ class Tallied:
 class Routed:
     """Rows go to their part: those of an entity that is cut by when they arrived, the spine's by when they ask.
 
+    What later stretches need of them goes there too.
+
     Attributes:
         number: Which input it is.
         keys: Its key columns.
         parts: What goes where.
         prediction_time: Of the spine: the column of its instants.
         observations: Of other inputs: what the rows are.
+        views: Who reads them.
         as_of_us: Of entities that are cut, rows that arrived later are left out.
     """
 
@@ -128,6 +134,7 @@ class Routed:
     parts: Parts
     prediction_time: str | None = None
     observations: Observations | None = None
+    views: tuple[FeatureView, ...] = ()
     as_of_us: int | None = None
 
     def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -136,11 +143,17 @@ class Routed:
         of = self.parts.of(hashes)
         for key, cut in self.parts.cuts.items():
             places = np.flatnonzero(hashes == np.uint64(key))
-            if len(places):
-                instants = self._instants(frame[places])
-                of[places] += cut.stretch_of(instants)
-                if self.observations is not None and self.as_of_us is not None:
-                    of[places[instants > self.as_of_us]] = -1
+            if not len(places):
+                continue
+            rows = frame[places]
+            instants = self._instants(rows)
+            stretch = cut.stretch_of(instants)
+            of[places] += stretch
+            if self.observations is not None and self.as_of_us is not None:
+                of[places[instants > self.as_of_us]] = -1
+                stretch[instants > self.as_of_us] = -1
+            if self.views:
+                yield from self._carried(rows, stretch, cut)
         yield from by_part(frame, of)
 
     def _instants(self, rows: pl.DataFrame) -> Ints:
@@ -148,68 +161,18 @@ class Routed:
             return check_spine(rows, [], str(self.prediction_time)).t
         return arrivals(self.observations, rows)
 
-
-@dataclass(frozen=True)
-class Digested:
-    """Of entities that are cut, what later stretches need of the rows; blobs of one bucket per entity.
-
-    Attributes:
-        number: Which input it is.
-        keys: Its key columns.
-        parts: What goes where.
-        views: Who reads the input.
-        as_of_us: Rows that arrived later are left out.
-    """
-
-    number: int
-    keys: tuple[str, ...]
-    parts: Parts
-    views: tuple[FeatureView, ...]
-    as_of_us: int | None = None
-
-    def split(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """What is kept of some rows."""
-        hashes = key_hashes(frame, self.keys)
-        for number, (key, cut) in enumerate(self.parts.cuts.items()):
-            rows = frame.filter(pl.Series(hashes == np.uint64(key)))
-            for _, mine, end in self.stretches(rows, cut):
-                kept = mine.filter(
-                    carried(self.views, mine, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
+    def _carried(self, rows: pl.DataFrame, of: Ints, cut: Cut) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The part of each stretch but the first, and what of the rows of stretches before it may be needed there."""
+        own = dict(by_part(rows, of))
+        state, since = rows.clear(), 0
+        for stretch, end in enumerate(cut.ends):
+            since = 0 if stretch in own else since + 1
+            # What is not needed at one end is not needed later. Without new rows it is not worth a look each time.
+            if stretch in own or (state.height and since & (since - 1) == 0):
+                state = pl.concat([state, own.pop(stretch, rows.clear())])
+                state = state.filter(
+                    carried(self.views, state, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
                 )
-                if kept.height:
-                    yield number, kept
-
-    def stretches(self, rows: pl.DataFrame, cut: Cut) -> Iterator[tuple[int, pl.DataFrame, int]]:
-        """Number, rows and end of every stretch but the last."""
-        if not rows.height:
-            return
-        instants = arrivals(self.views[0].observations, rows)
-        of = cut.stretch_of(instants)
-        if self.as_of_us is not None:
-            of[instants > self.as_of_us] = -1
-        for stretch, end in enumerate(cut.ends):
-            mine = rows.filter(pl.Series(of == stretch))
-            if mine.height:
-                yield stretch, mine, end
-
-    def fold(self, number: int, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The snapshots with which an entity's stretches begin.
-
-        Args:
-            number: Which of the entities.
-            rows: All that was kept of its rows, in the order in which they were read.
-
-        Yields:
-            The part of each stretch but the first, and its snapshot.
-        """
-        cut = list(self.parts.cuts.values())[number]
-        state = rows.clear()
-        own = {stretch: mine for stretch, mine, _ in self.stretches(rows, cut)}
-        for stretch, end in enumerate(cut.ends):
-            state = pl.concat([state, own.pop(stretch, rows.clear())])
-            state = state.filter(
-                carried(self.views, state, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
-            )
             if state.height:
                 yield cut.first + stretch + 1, state
 
