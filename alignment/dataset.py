@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,9 +14,15 @@ import polars as pl
 from alignment.arrivals import transform_arrivals
 from alignment.dataset_writing import (
     DATA,
+    MANIFEST,
     ROW_GROUP,
     Tally,
-    check_folder,
+    check_place,
+    drafted,
+    keep,
+    keep_copy,
+    place_of,
+    told_of,
     write_manifest,
     write_rows,
 )
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from alignment.larger import Part
+    from alignment.location import Location
 
 
 class Dataset:
@@ -62,7 +68,7 @@ class Dataset:
             kinds, content hash.
         views: What it was built with.
         label: The label it was built with.
-        folder: Where `data.parquet` and `manifest.json` are, if it was written as it was made.
+        folder: Where `data.parquet` and `manifest.json` are, if it was written as it was made: a path, or an address as text.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class Dataset:
         views: tuple[FeatureView, ...] = (),
         label: Label | None = None,
         *,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
     ) -> None:
         if frame is None and folder is None:
             raise DatasetError("a data set has neither rows nor a folder that has them", "pass frame or folder.")
@@ -94,37 +100,46 @@ class Dataset:
         Of a data set that was written as it was made it is read whole, each time; `scan` reads what is asked for.
         """  # noqa: D205 - the first sentence is that long
         if self._frame is None:
-            return pl.read_parquet(self._file, glob=False)
+            return self._written.patiently(lambda: pl.read_parquet(self._written.address_of(DATA), glob=False))
         return self._frame
 
     def scan(self) -> pl.LazyFrame:
-        """The same rows, lazily: of a data set in a folder only what a query needs is read."""
-        return pl.scan_parquet(self._file, glob=False) if self._frame is None else self._frame.lazy()
+        """The same rows, lazily: of a data set in a folder or a bucket only what a query needs is read."""
+        if self._frame is None:
+            return pl.scan_parquet(self._written.address_of(DATA), glob=False)
+        return self._frame.lazy()
 
     @property
-    def _file(self) -> Path:
-        return Path(self.folder or "") / DATA
+    def _written(self) -> Location:
+        return place_of(self.folder or "")
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path) -> Path | str:
         """Write `data.parquet` and `manifest.json` into the folder `path`; the manifest comes last.
 
         Logs that were read are told, so that an erasure finds the copy.
 
+        Args:
+            path: A new folder, or an address in object storage as text, `"s3://bucket/prefix"`: credentials come from the environment,
+                the bytes are the same. For such an address the file is made in the system's folder of temporary files first.
+
         Returns:
-            Where the manifest is.
+            Where the manifest is; an address in object storage is a text.
 
         Raises:
-            DatasetError: If there is another data set in the folder.
+            AddressError: If the address holds a user or a password.
+            DatasetError: If there is another data set.
         """
-        folder = Path(path)
-        check_folder(folder, self.manifest["content_hash"])
+        place = place_of(path)
+        check_place(place, self.manifest["content_hash"])
         json.dumps(self.manifest)  # what cannot be written down is said before anything is there
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._frame is not None:
-            self._frame.write_parquet(folder / DATA, compression="lz4", row_group_size=ROW_GROUP)
-        elif self._file.resolve() != (folder / DATA).resolve():
-            shutil.copyfile(self._file, folder / DATA)
-        return write_manifest(folder, self.manifest, self.views)
+        if self._frame is None:
+            sha256 = keep_copy(self._written, place)
+        else:
+            with drafted(place) as draft:
+                self._frame.write_parquet(draft, compression="lz4", row_group_size=ROW_GROUP)
+                sha256 = keep(draft, place)
+        write_manifest(place, self.manifest, sha256, self.views, self.label)
+        return told_of(path, MANIFEST)
 
     @property
     def feature_columns(self) -> list[str]:
@@ -187,9 +202,9 @@ def build_dataset(
         outages: Features as they would have been under these; see `transform_arrivals`. Labels stay what they were.
         delays: Features as they would have been with these delays, by provider.
         seed: Seed of the delay rules that draw; None leaves each its own.
-        into: New folder to write the data set to as it is made, as `Dataset.write` would; then it need not fit in memory.
+        into: New folder or address to write the data set to as it is made, as `Dataset.write` would; then it need not fit in memory.
         memory_limit: How much memory the process may take, e.g. `"4GiB"`; see `point_in_time_join`.
-        spill: Folder for what does not fit; None for `into`, or else the system's folder of temporary files.
+        spill: Folder for what does not fit; None for `into` if that is a folder, or else the system's folder of temporary files.
         spark: The session of engine `"spark"`; None for the active one.
 
     Returns:
@@ -237,21 +252,22 @@ def build_dataset(
         delays=delays,
         seed=seed,
     )
-    tally, folder = Tally(recipe, known_until(views, recipe.as_of_us)), None if into is None else Path(into)
+    tally = Tally(recipe, known_until(views, recipe.as_of_us))
+    place = None if into is None else place_of(into)
     if engine == "spark":
         from alignment.engines.spark.dataset import build
 
         moved = transform_arrivals(views, outages=outages, delays=delays, seed=seed)
         made = build(tally, spine, moved, spark=spark)
-        if folder is not None:
-            made.write(folder)
+        if into is not None:
+            made.write(into)
         return cast("Dataset", made)
     if check_limit(memory_limit, engine):
         spine = as_lazy(spine, "the spine")  # a stream of Arrow can be read once
-        room = spill if spill is not None or folder is None else folder.parent
+        room = spill if spill is not None or place is None or place.folder is None else place.folder.parent
         parts = _larger(recipe, spine, memory_limit, threads, room, rows)
         if parts is not None:
-            return _in_parts(tally, parts, folder)
+            return _in_parts(tally, parts, into, room)
     frame = point_in_time_join(
         spine,
         transform_arrivals(views, outages=outages, delays=delays, seed=seed),
@@ -273,9 +289,10 @@ def build_dataset(
         labels = evaluate_label(label, asked, views, as_of_us=recipe.as_of_us, position=at, threads=threads)
     frame = tally.finished(frame, labels)
     manifest = recipe.manifest(tally.content_of(frame), engine=engine)
-    dataset = Dataset(frame, manifest, views, label, folder=folder)
-    if folder is not None:
-        dataset.write(folder)
+    dataset = Dataset(frame, manifest, views, label)
+    if into is not None:
+        dataset.write(into)
+        dataset.folder = told_of(into)
     return dataset
 
 
@@ -320,25 +337,22 @@ def _larger(
     ).under(memory_limit, spine)
 
 
-def _in_parts(tally: Tally, parts: Iterator[Part], folder: Path | None) -> Dataset:
-    """A data set of rows that come in parts: written as they come, or, without a folder, collected."""
+def _in_parts(tally: Tally, parts: Iterator[Part], into: str | Path | None, room: str | Path | None) -> Dataset:
+    """A data set of rows that come in parts: written as they come, or, without a place for them, collected."""
     recipe = tally.recipe
     made = (tally.finished(frame, labels) for frame, labels in parts)
-    if folder is None:
+    if into is None:
         frame = pl.concat(list(made), rechunk=False)
         manifest = recipe.manifest(tally.content_of(frame), engine="local")
         return Dataset(frame, manifest, recipe.views, recipe.label)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{DATA}.partial"
-    try:
-        write_rows(made, partial)
-        manifest = recipe.manifest(tally.content_in(partial), engine="local")
-        check_folder(folder, manifest["content_hash"])
-        partial.replace(folder / DATA)
-    finally:
-        partial.unlink(missing_ok=True)
-    write_manifest(folder, manifest, recipe.views)
-    return Dataset(None, manifest, recipe.views, recipe.label, folder=folder)
+    place = place_of(into)
+    with drafted(place, room) as draft:
+        write_rows(made, draft)
+        manifest = recipe.manifest(tally.content_in(draft), engine="local")
+        check_place(place, manifest["content_hash"])
+        sha256 = keep(draft, place)
+    write_manifest(place, manifest, sha256, recipe.views, recipe.label)
+    return Dataset(None, manifest, recipe.views, recipe.label, folder=told_of(into))
 
 
 def rebuild(

@@ -137,6 +137,8 @@ class Location:
 
     def read(self, name: str) -> bytes:
         """A whole file."""
+        if self.folder is not None:
+            return (self.folder / name).read_bytes()
 
         def ask() -> bytes:
             with self.filesystem().open_input_stream(name) as stream:
@@ -165,6 +167,16 @@ class Location:
 
         self.patiently(put)
 
+    def fetch(self, name: str, file: Path) -> None:
+        """A whole file, copied to one on this machine."""
+
+        def ask() -> None:
+            with self.filesystem().open_input_stream(name) as stream, file.open("wb") as target:
+                while piece := stream.read(PIECE):
+                    target.write(piece)
+
+        self.patiently(ask)
+
     def _put(self, name: str, pieces: Iterable[bytes]) -> None:
         stream = self._store().open_output_stream(name)  # nothing is there before it is closed
         for piece in pieces:
@@ -182,12 +194,14 @@ class Location:
         finally:
             draft.unlink(missing_ok=True)
 
-    def copy(self, name: str, target: str) -> None:
-        """The same bytes under another name; a store copies them itself."""
+    def move(self, name: str, target: str) -> None:
+        """The same file under another name; a store copies it itself, and forgets the old name afterwards."""
         if self.folder is not None:
-            self.send(target, self.folder / name)
-        else:
-            self.patiently(lambda: self._store().copy_file(name, target))
+            (self.folder / target).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).replace(self.folder / target)
+            return
+        self.patiently(lambda: self._store().copy_file(name, target))
+        self.remove(name)
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""

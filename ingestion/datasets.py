@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from ingestion.evolution import fitted
+from alignment.dataset_writing import manifest_bytes
+from ingestion.dataset_files import DatasetFiles, Facts
 from ingestion.storage import Location
 
 FOLDER = "_datasets"
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,113 +47,122 @@ def register_dataset(
 
     Args:
         root: The folder or address of the logs.
-        manifest_path: The data set's manifest, a JSON file beside its Parquet files.
+        manifest_path: The data set's manifest, a JSON file beside its Parquet files, in a folder or an object store.
         storage_options: Of the log's root.
     """
-    path = str(Path(manifest_path).absolute())
+    path = Location.of(manifest_path).address
     name = hashlib.blake2b(path.encode(), digest_size=16).hexdigest()
     base = Location.of(root, storage_options)
     base.write(f"{FOLDER}/{name}.json", json.dumps({"manifest": path}).encode())
 
 
-def registered_datasets(root: str | os.PathLike[str], *, storage_options: dict[str, str] | None = None) -> list[Path]:
-    """The manifests that were registered at a root, in alphabetical order."""
+def registered_datasets(root: str | os.PathLike[str], *, storage_options: dict[str, str] | None = None) -> list[str]:
+    """The manifests that were registered at a root, as paths and addresses in alphabetical order."""
     base = Location.of(root, storage_options)
     entries = [name for name in base.names(FOLDER) if name.endswith(".json")]
-    return sorted(Path(json.loads(base.read(f"{FOLDER}/{name}"))["manifest"]) for name in entries)
+    return sorted(json.loads(base.read(f"{FOLDER}/{name}"))["manifest"] for name in entries)
+
+
+def held_in_dataset(manifest_path: str | os.PathLike[str], entity: Mapping[str, Any]) -> Holding | None:
+    """What a data set holds of an entity now; `None` if nothing, or if there is no such data set any more.
+
+    Args:
+        manifest_path: The manifest: a path, or an address in an object store.
+        entity: Column names and values; a file without these columns cannot hold it.
+    """
+    place, name = _parted(manifest_path)
+    if not place.exists(name):
+        return None
+    text = place.read(name).decode()
+    rows = sum(DatasetFiles(place, json.loads(text)).held(entity).values())
+    return _holding(place, name, rows, text, entity)
 
 
 def erase_from_dataset(
-    manifest_path: Path, entity: Mapping[str, Any], *, entity_hash: str, now: datetime
+    manifest_path: str | os.PathLike[str], entity: Mapping[str, Any], *, entity_hash: str, now: datetime
 ) -> Holding | None:
     """Rewrite a data set's files without an entity's rows, and note that in the manifest.
 
+    The manifest says first that it is being done, so that what a crash left undone is finished next time.
+
     Args:
-        manifest_path: The manifest; the Parquet files are those beside it.
+        manifest_path: The manifest: a path, or an address in an object store.
         entity: Column names and values; a file without these columns cannot hold it.
         entity_hash: The salted digest that the note names it by.
         now: When.
 
     Returns:
         What was there; `None` if it held nothing.
+
+    Raises:
+        DeltaError: If a store failed.
+        OSError: Likewise.
+        PolarsError: If a file cannot be read.
+        ValueError: If the manifest is none.
     """
-    if not manifest_path.exists():
+    place, name = _parted(manifest_path)
+    if not place.exists(name):
         return None
-    text = manifest_path.read_text(encoding="utf-8")
+    text = place.read(name).decode()
     manifest = json.loads(text)
-    renames = _entity_maps(manifest)
-    rows = 0
-    for path in sorted(manifest_path.parent.glob("*.parquet")):
-        rows += _erase_from_file(path, entity, renames)
+    files = DatasetFiles(place, manifest)
+    held = files.held(entity)
+    notes = manifest.get("erasures", [])
+    crashed = any(note.get(UNFINISHED) for note in notes)
+    if held or crashed:
+        new = {old: files.new_name(old) for old in held}
+        for entry in manifest.get("files", []):
+            if entry.get("name") in new:
+                entry["replaced_by"] = new[entry["name"]]
+        if held:
+            note = {"erased_time": now.isoformat(), "rows": sum(held.values()), "entity_hash": entity_hash}
+            manifest["erasures"] = [*notes, {**note, UNFINISHED: True}]
+            place.write(name, manifest_bytes(manifest))
+        facts = {target: files.rewrite(old, target, entity) for old, target in new.items()}
+        files.commit(new, facts)
+        files.remove_leftovers()
+        _finish(manifest, files, facts, anew=crashed)
+        place.write(name, manifest_bytes(manifest))
+    return _holding(place, name, sum(held.values()), text, entity)
+
+
+def _finish(manifest: dict[str, Any], files: DatasetFiles, facts: Mapping[str, Facts], *, anew: bool) -> None:
+    """Let a manifest say what is true of its files now.
+
+    Args:
+        manifest: To be changed.
+        files: What there is.
+        facts: Of the files that were written.
+        anew: Whether others may have been written before, by an erasure that was not finished.
+    """
+    there = set(files.names())
+    entries = []
+    for entry in manifest.get("files", []):
+        target = entry.pop("replaced_by", entry.get("name"))
+        found = target if target in there else entry.get("name")
+        if found not in there:
+            if found is None:
+                entries.append(entry)
+            continue  # all its rows were the entity's
+        known = facts.get(found) or (files.facts(found) if anew else None)
+        entries.append(entry if known is None else {**entry, "name": found, "rows": known.rows, "sha256": known.sha256})
+    if "files" in manifest:
+        manifest["files"] = entries
+    data = str(manifest.get("data", ""))
+    if "data_sha256" in manifest and data in there:
+        known = facts.get(data) or (files.facts(data) if anew else None)
+        manifest["data_sha256"] = manifest["data_sha256"] if known is None else known.sha256
+    for note in manifest.get("erasures", []):
+        note.pop(UNFINISHED, None)
+
+
+def _parted(manifest_path: str | os.PathLike[str]) -> tuple[Location, str]:
+    """Where a manifest is, and its name."""
+    folder, _, name = Location.of(manifest_path).address.rpartition("/")
+    return Location(folder), name
+
+
+def _holding(place: Location, name: str, rows: int, text: str, entity: Mapping[str, Any]) -> Holding | None:
     named = any(json.dumps(value) in text for value in entity.values() if isinstance(value, str))
     note = "the manifest's own text names the entity; write it anew" if named else ""
-    if rows:
-        data = manifest_path.parent / str(manifest.get("data", ""))
-        if "data_sha256" in manifest and data.is_file():
-            manifest["data_sha256"] = hashlib.sha256(data.read_bytes()).hexdigest()
-        manifest.setdefault("erasures", []).append(
-            {"erased_time": now.isoformat(), "rows": rows, "entity_hash": entity_hash}
-        )
-        _replace(manifest_path, json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n")
-    return Holding(place="data set", address=str(manifest_path), rows=rows, note=note) if rows or named else None
-
-
-def _entity_maps(manifest: Any) -> list[tuple[str, str]]:
-    """Every (name in the data set, name in the log) that a manifest's definitions rename by."""
-    if isinstance(manifest, list):
-        return [pair for inner in manifest for pair in _entity_maps(inner)]
-    if not isinstance(manifest, dict):
-        return []
-    own = manifest.get("entity_map")
-    pairs = list(own.items()) if isinstance(own, dict) else []
-    return pairs + [pair for inner in manifest.values() for pair in _entity_maps(inner)]
-
-
-def _erase_from_file(path: Path, entity: Mapping[str, Any], renames: list[tuple[str, str]]) -> int:
-    frame = pl.read_parquet(path)
-    names = [
-        [name for name in {column, *(ours for ours, theirs in renames if theirs == column)} if name in frame.columns]
-        for column in entity
-    ]
-    if not all(names):
-        return 0
-    held = [
-        matches(dict(zip(chosen, entity.values(), strict=True)), frame.schema) for chosen in itertools.product(*names)
-    ]
-    kept = frame.filter(~pl.any_horizontal(held))
-    if kept.height == frame.height:
-        return 0
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    kept.write_parquet(draft)
-    draft.replace(path)
-    return frame.height - kept.height
-
-
-def matches(entity: Mapping[str, Any], schema: Mapping[str, Any]) -> pl.Expr:
-    """Whether a row is of the entity; a value that the column cannot hold matches nothing."""
-    tests = []
-    for name, value in entity.items():
-        typed = _typed(value, schema[name]) if not isinstance(schema[name], pl.Enum) else None
-        if isinstance(schema[name], pl.Enum | pl.Categorical):
-            tests.append(pl.col(name).cast(pl.String).eq_missing(pl.lit(str(value))))
-        elif typed is None:
-            tests.append(pl.lit(value=False))
-        else:
-            tests.append(pl.col(name).eq_missing(pl.lit(typed[0], schema[name])))
-    return pl.all_horizontal(tests)
-
-
-def _typed(value: Any, dtype: Any) -> pl.Series | None:
-    """A value as a column has it; text, as a command line gives it, is read as the column's number or date."""
-    given = pl.Series([value])
-    typed = fitted(given, dtype)
-    if typed is None and isinstance(value, str):
-        read = given.cast(dtype, strict=False) if dtype.is_numeric() or dtype == pl.Date() else None
-        return read if read is not None and read.null_count() == 0 else None
-    return typed
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(path)
+    return Holding(place="data set", address=place.address_of(name), rows=rows, note=note) if rows or named else None

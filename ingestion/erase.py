@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from ingestion.compaction import delete_unreferenced
-from ingestion.datasets import Holding, erase_from_dataset, matches, registered_datasets
+from ingestion.dataset_files import matches
+from ingestion.datasets import Holding, erase_from_dataset, registered_datasets
 from ingestion.errors import CommitError, ErasureError
 from ingestion.evolution import ATTEMPTS
 from ingestion.instants import from_us
@@ -140,7 +142,7 @@ def erase(
         holdings.append(Holding(place="batch ids", address=table.location.address, rows=0, note=note))
     now = from_us(table.now_us())
     for manifest in registered_datasets(root, storage_options=table.location.storage_options):
-        held = erase_from_dataset(manifest, entity, entity_hash=digest, now=now)
+        held = _erase_from_dataset(manifest, entity, digest, now)
         holdings += [held] if held is not None else []
     return ErasureReport(
         provider=table.provider,
@@ -173,6 +175,17 @@ def _erase_from(place: ErasablePlace, provider: str, entity: Mapping[str, Any]) 
     except ErasureError as error:
         return Holding(place=place.name, address="", rows=0, note=" ".join(filter(None, (error.problem, error.hint))))
     return Holding(place=place.name, address="", rows=rows) if rows else None
+
+
+def _erase_from_dataset(manifest: str, entity: Mapping[str, Any], digest: str, now: datetime) -> Holding | None:
+    """One data set out of reach keeps the entity in no other."""
+    try:
+        return erase_from_dataset(manifest, entity, entity_hash=digest, now=now)
+    except (DeltaError, OSError, ValueError, pl.exceptions.PolarsError) as error:
+        note = (
+            f"it was not erased there: {str(error).partition(chr(10))[0]}; erase again once it can be read and written"
+        )
+        return Holding(place="data set", address=manifest, rows=0, note=note)
 
 
 @dataclass(frozen=True, slots=True)

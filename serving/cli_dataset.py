@@ -10,13 +10,14 @@ import polars as pl
 import typer
 
 import alignment as al
+from alignment.dataset_writing import MANIFEST
 from serving import delay_options, outage_options, render
 from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
 from serving.errors import OptionError
 from serving.files import read_parquet
 from serving.machine import available_memory
-from serving.rebuilding import read_manifest, rebuild_dataset
+from serving.rebuilding import files_of, manifest_of, read_manifest, rebuild_dataset
 from serving.spark_session import spark_session
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def spine_of(declared: Declarations, file: Path | None, *, read: bool = True) ->
 @app.command()
 def build(
     views: Views,
-    out: Annotated[Path | None, typer.Argument(help="New folder for data.parquet and manifest.json.")] = None,
+    out: Annotated[
+        str | None, typer.Argument(help="New folder, or s3://bucket/prefix, for data.parquet and manifest.json.")
+    ] = None,
     spine: Spine = None,
     as_of: AsOf = None,
     engine: Annotated[str, typer.Option(help=", ".join(ENGINES) + ".")] = "local",
@@ -136,12 +139,12 @@ def build(
             spill=spill,
             spark=spark,
         )
-        manifest = Path(dataset.write(out))
+        manifest = f"{dataset.folder}/{MANIFEST}" if dataset.folder is not None else str(dataset.write(out))
     reports = {} if providers is None else held_against(providers, declared, dataset.frame)
     if as_json:
         render.as_json(read_manifest(manifest))
     else:
-        _show(out)
+        _show(manifest)
     render.say(f"{dataset.manifest['spine']['rows']} rows as of {dataset.manifest['as_of']} -> {manifest}")
     for name, report in reports.items():
         render.say(f"{name}: {report}")
@@ -218,8 +221,8 @@ def held_against(file: Path, declared: Declarations, frame: pl.DataFrame) -> dic
     return reports
 
 
-def _show(folder: Path) -> None:
-    rows = pl.scan_parquet(folder / "data.parquet")
+def _show(manifest: str) -> None:
+    rows = files_of(manifest, read_manifest(manifest)).scan()
     nulls = rows.null_count().collect(engine="streaming").row(0, named=True)
     schema = rows.collect_schema()
     render.table([{"column": name, "type": _type(schema[name]), "nulls": nulls[name]} for name in schema])
@@ -236,8 +239,8 @@ def _type(dtype: pl.DataType) -> str:
 
 @app.command()
 def rebuild(
-    manifest: Annotated[Path, typer.Argument(help="The manifest.json of a data set, or its folder.")],
-    out: Annotated[Path | None, typer.Option(help="Write what was built to this new folder.")] = None,
+    manifest: Annotated[str, typer.Argument(help="The manifest.json of a data set, or its folder; may be s3://...")],
+    out: Annotated[str | None, typer.Option(help="Write what was built to this new folder or address.")] = None,
     logs: Annotated[str | None, typer.Option(help="Where the logs are now, if they were moved.")] = None,
     spine: Annotated[
         Path | None, typer.Option(help="Parquet file with the spine, if the data set's own file is gone.")
@@ -245,8 +248,7 @@ def rebuild(
     as_json: Json = False,
 ) -> None:
     """Build a data set again, at the positions of its manifest; exits with 1 if it is not the same."""
-    path = manifest / "manifest.json" if manifest.is_dir() else manifest
-    outcome = rebuild_dataset(path, logs=logs, spine=spine)
+    outcome = rebuild_dataset(manifest_of(manifest), logs=logs, spine=spine)
     if out is not None:
         outcome.dataset.write(out)
     if as_json:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import ingestion
+from alignment.location import Location
 from serving import render
 from serving.cli_ingest import ROOT
 from serving.cli_log import Json, StorageOption, instant, storage_options
 from serving.declarations import read_declarations
 from serving.errors import NoLogsError, OptionError
+from serving.rebuilding import is_there
 
 if TYPE_CHECKING:
     from serving.lineage import Lineage
@@ -30,7 +32,8 @@ def lineage(
         str | None, typer.Option("--root", help=f"Where the logs are; {ROOT!r} by default, if it is there.")
     ] = None,
     datasets: Annotated[
-        list[Path] | None, typer.Option(help="Folder with data sets that no log knows of; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Folder, or s3://bucket/prefix, with data sets that no log knows of; may be repeated."),
     ] = None,
     storage_option: StorageOption = None,
     as_json: Json = False,
@@ -47,7 +50,8 @@ def lineage(
     elif not ingestion.list_logs(root, storage_options=options):
         raise NoLogsError(root)
     for folder in datasets or ():
-        if not folder.exists():
+        place = Location.of(folder)
+        if not (place.folder.exists() if place.folder is not None else is_there(folder) or place.names()):
             raise OptionError(f"--datasets {folder}: there is no such folder", "name the folder that holds data sets")
     if root is None and not files and not datasets:
         raise OptionError("there is nothing to look in", f"asknown lineage {name} features.py --root LOGS")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import typer
 
 import ingestion
+from ingestion.datasets import held_in_dataset
 from serving import render
 from serving.cli_log import Json, Provider, Root, StorageOption, storage_options
 from serving.errors import OptionError
@@ -100,14 +100,14 @@ def read_entity(given: Iterable[str]) -> dict[str, str]:
 
 
 def holdings(
-    log: ObservationLog, entity: Mapping[str, str], manifests: Iterable[Path], state: Path | None = None
+    log: ObservationLog, entity: Mapping[str, str], manifests: Iterable[str], state: Path | None = None
 ) -> list[dict[str, Any]]:
     """What holds an entity now, without changing anything.
 
     Args:
         log: The log.
         entity: Column to value.
-        manifests: The data sets that are registered.
+        manifests: Of the data sets that are registered, paths and addresses.
         state: Where a job keeps its spool, if not beside the logs.
 
     Returns:
@@ -117,19 +117,11 @@ def holdings(
         {"place": held.place, "address": held.address, "rows": held.rows} for held in log.holding(entity, state=state)
     ]
     found += [
-        {"place": "data set", "address": str(path), "rows": _count(pl.scan_parquet(path), entity)}
+        {"place": held.place, "address": held.address, "rows": held.rows}
         for manifest in manifests
-        if manifest.exists()
-        for path in sorted(manifest.parent.glob("*.parquet"))
+        if (held := held_in_dataset(manifest, entity)) is not None
     ]
     return [row for row in found if row["rows"]]
-
-
-def _count(rows: pl.LazyFrame, entity: Mapping[str, str]) -> int:
-    if not set(entity) <= set(rows.collect_schema()):
-        return 0
-    same = pl.all_horizontal(pl.col(name).cast(pl.String) == value for name, value in entity.items())
-    return int(rows.filter(same).select(pl.len()).collect().item())
 
 
 def _report(report: Any, *, as_json: bool) -> None:

@@ -17,12 +17,14 @@ import polars as pl
 
 import alignment as al
 import ingestion
+from alignment.dataset_writing import MANIFEST
 from alignment.definitions import describe_label, describe_observations, describe_view
 from alignment.errors import AlignmentError
 from alignment.heartbeats import provider_of
 from alignment.labels import label_source
+from alignment.location import Location
 from alignment.service_binding import BoundService, bind
-from serving.rebuilding import read_manifest
+from serving.rebuilding import is_there, read_manifest
 
 if TYPE_CHECKING:
     from serving.declarations import Declarations
@@ -189,7 +191,7 @@ def find_uses(
     files: Iterable[Declarations] = (),
     *,
     root: str | None = None,
-    datasets: Sequence[Path] = (),
+    datasets: Sequence[str | Path] = (),
     storage_options: dict[str, str] | None = None,
 ) -> Lineage:
     """Who uses a feature, a view, a provider or a column.
@@ -199,7 +201,7 @@ def find_uses(
             several of these is looked for as each.
         files: Views files.
         root: Where the logs are: it knows the data sets that were made of them, and what was served.
-        datasets: Folders with data sets that no log knows of; searched in depth.
+        datasets: Folders and addresses with data sets that no log knows of; searched in depth.
         storage_options: Of the root.
 
     Returns:
@@ -213,8 +215,9 @@ def find_uses(
     for declared in files:
         uses += _in_file(asked, declared, kinds)
     known = ingestion.registered_datasets(root, storage_options=storage_options) if root is not None else []
-    manifests = dict.fromkeys([*known, *(path.absolute() for folder in datasets for path in _manifests(folder))])
-    uses += [use for path in manifests if path.exists() for use in _in_manifest(asked, path, kinds)]
+    manifests = dict.fromkeys([*known, *(path for folder in datasets for path in _manifests(folder))])
+    there = [path for path in manifests if is_there(path)]
+    uses += [use for path in there for use in _in_manifest(asked, path, kinds)]
     told = {feature for use in uses for feature in use.features if use.what == "feature"}
     for view in tables:
         hit = {full: one for full, one in view.hit(asked).items() if full in served and full not in told}
@@ -227,15 +230,15 @@ def find_uses(
         asked=name,
         is_a=tuple(kinds),
         uses=tuple(_dated(use, served) for use in uses),
-        unread=tuple(str(path) for path in manifests if not path.exists()),
-        names=() if uses else tuple(sorted(_names(files, root, manifests, tables, storage_options))),
+        unread=tuple(path for path in manifests if path not in there),
+        names=() if uses else tuple(sorted(_names(files, root, there, tables, storage_options))),
     )
 
 
 def _names(
     files: Iterable[Declarations],
     root: str | None,
-    manifests: Iterable[Path],
+    manifests: Iterable[str],
     served: Iterable[DeclaredView],
     options: dict[str, str] | None,
 ) -> set[str]:
@@ -250,11 +253,10 @@ def _names(
             log = ingestion.open_log(root, provider, storage_options=options)
             found |= _of_provider(provider, [*log.columns, *log.former_names()])
     for path in manifests:
-        if path.exists():
-            manifest = read_manifest(path)
-            whose = {name: entry["source"].get("log", name) for name, entry in manifest["inputs"].items()}
-            for view in manifest["definitions"]["views"]:
-                found |= DeclaredView(view, whose[view["name"]]).names()
+        manifest = read_manifest(path)
+        whose = {name: entry["source"].get("log", name) for name, entry in manifest["inputs"].items()}
+        for view in manifest["definitions"]["views"]:
+            found |= DeclaredView(view, whose[view["name"]]).names()
     return found.union(*(view.names() for view in served))
 
 
@@ -279,8 +281,11 @@ def _served(root: str, options: dict[str, str] | None) -> tuple[dict[str, dateti
     return last_served(root, storage_options=options), [DeclaredView(view.declaration, view.provider) for view in views]
 
 
-def _manifests(folder: Path) -> list[Path]:
-    return [folder] if folder.is_file() else sorted(folder.rglob("manifest.json"))
+def _manifests(folder: str | Path) -> list[str]:
+    place = Location.of(folder)
+    if place.address.endswith(".json"):
+        return [place.address]
+    return [place.address_of(name) for name in place.files_below() if name.rpartition("/")[2] == MANIFEST]
 
 
 def _in_file(asked: Asked, declared: Declarations, kinds: dict[str, None]) -> list[Use]:
@@ -352,7 +357,7 @@ def _label_hit(
     return "", ""
 
 
-def _in_manifest(asked: Asked, path: Path, kinds: dict[str, None]) -> list[Use]:
+def _in_manifest(asked: Asked, path: str, kinds: dict[str, None]) -> list[Use]:
     """A data set, if one of its features, fallbacks or its label uses what was asked for."""
     manifest = read_manifest(path)
     definitions, inputs = manifest["definitions"], manifest["inputs"]
@@ -380,4 +385,6 @@ def _in_manifest(asked: Asked, path: Path, kinds: dict[str, None]) -> list[Use]:
     chosen = manifest.get("service")
     if chosen:
         told.append(f"service {chosen['name']}" + (f", variant {chosen['variant']}" if chosen["variant"] else ""))
-    return [Use(what="data set", name=str(path), how="; ".join(told), where=str(path.parent), features=(*own, *others))]
+    return [
+        Use(what="data set", name=path, how="; ".join(told), where=path.rpartition("/")[0], features=(*own, *others))
+    ]

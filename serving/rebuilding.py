@@ -12,6 +12,9 @@ import polars as pl
 
 import alignment as al
 import ingestion
+from alignment.dataset_writing import MANIFEST
+from alignment.location import Location
+from ingestion.dataset_files import DatasetFiles
 from serving.errors import OptionError
 from serving.files import read_parquet
 
@@ -32,7 +35,7 @@ class RebuildReport:
         erasures: Erasures from the data set's own files that its manifest records.
     """
 
-    manifest: Path
+    manifest: str
     dataset: al.Dataset
     same: bool
     problem: str
@@ -42,7 +45,7 @@ class RebuildReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values."""
         return {
-            "manifest": str(self.manifest),
+            "manifest": self.manifest,
             "same": self.same,
             "rows": self.dataset.frame.height,
             "content_hash": self.dataset.manifest["content_hash"],
@@ -64,11 +67,35 @@ class RebuildReport:
         return "\n".join(lines)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def manifest_of(given: str | Path) -> str:
+    """The manifest that a user means who names it or its folder: a path, or an address in an object store.
+
+    Raises:
+        AddressError: If the address holds a user or a password.
+    """
+    place = Location.of(given)
+    named = place.folder.is_dir() if place.folder is not None else not place.address.endswith(".json")
+    if named:
+        return f"{str(given).rstrip('/')}/{MANIFEST}"
+    return str(given)
+
+
+def is_there(path: str) -> bool:
+    """Whether there is a file at a path or an address."""
+    folder, _, name = Location.of(path).address.rpartition("/")
+    return Location(folder).exists(name)
+
+
+def files_of(path: str, manifest: dict[str, Any]) -> DatasetFiles:
+    """The files of a data set whose manifest is there."""
+    return DatasetFiles(Location(Location.of(path).address.rpartition("/")[0]), manifest)
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
     """The manifest of a data set.
 
     Args:
-        path: The file.
+        path: The file, or its address.
 
     Returns:
         What it holds.
@@ -77,7 +104,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         OptionError: If it is not a manifest.
     """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        folder, _, name = Location.of(path).address.rpartition("/")
+        manifest = json.loads(Location(folder).read(name))
     except ValueError as error:  # not JSON, or no text at all
         raise OptionError(
             f"{path} is not a manifest: {error}", "name the manifest.json that `dataset build` wrote"
@@ -87,11 +115,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def rebuild_dataset(path: Path, *, logs: str | None = None, spine: Path | None = None) -> RebuildReport:
+def rebuild_dataset(path: str, *, logs: str | None = None, spine: Path | None = None) -> RebuildReport:
     """Build a data set again at the (t, p) of its manifest.
 
     Args:
-        path: The manifest; the data set's own file beside it gives the spine.
+        path: The manifest or its address; the data set's own files beside it give the spine.
         logs: Where the logs are now; None where the manifest says.
         spine: Parquet file with the spine, where the data set's own file is gone.
 
@@ -134,7 +162,7 @@ def _open(source: dict[str, Any], logs: str | None, name: str) -> ingestion.Obse
     return ingestion.open_log(root, provider)
 
 
-def _file(source: dict[str, Any], name: str, manifest: Path) -> Path:
+def _file(source: dict[str, Any], name: str, manifest: str) -> Path:
     if "path" not in source:
         raise OptionError(
             f"{manifest}: {name!r} was read from a {source.get('frame', 'frame')} in memory, which is not kept",
@@ -151,11 +179,22 @@ def _file(source: dict[str, Any], name: str, manifest: Path) -> Path:
     return path
 
 
-def _spine(manifest: dict[str, Any], path: Path, spine: Path | None) -> pl.DataFrame:
-    file = spine if spine is not None else path.parent / manifest.get("data", "data.parquet")
-    if not file.is_file():
-        raise OptionError(f"the spine's file {file} is not there", "name it: --spine FILE")
-    return read_parquet(file, columns=manifest["spine"]["columns"])
+def _spine(manifest: dict[str, Any], path: str, spine: Path | None) -> pl.DataFrame:
+    columns = manifest["spine"]["columns"]
+    if spine is not None:
+        if not spine.is_file():
+            raise OptionError(f"the spine's file {spine} is not there", "name it: --spine FILE")
+        return read_parquet(spine, columns=columns)
+    files = files_of(path, manifest)
+    missing = [name for name in files.in_order() if not files.place.exists(name)]
+    if missing:
+        raise OptionError(
+            f"the spine's file {files.place.address_of(missing[0])} is not there", "name it: --spine FILE"
+        )
+    names = files.in_order()
+    if files.place.folder is not None and len(names) == 1:
+        return read_parquet(files.place.folder / names[0], columns=columns)
+    return files.place.patiently(files.scan().select(columns).collect)
 
 
 def _removals(manifest: dict[str, Any], frames: dict[str, Any]) -> dict[str, list[Removal]]:

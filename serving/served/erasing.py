@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from ingestion import ErasureError
-from ingestion.datasets import matches
+from ingestion.dataset_files import matches
 from ingestion.schema import to_stored
 from serving.served.tables import LOCK, SERVED_DAY, ServedTable, list_tables
 

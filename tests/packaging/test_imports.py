@@ -27,7 +27,8 @@ PUBLIC_MODULES = {
     "alignment.explain_words",
     "alignment.heartbeats",
     "alignment.labels",
-    # Where files are, which the core writes too, and what a data set that was written consists of.
+    # Where files are, which the core writes too, and how a data set's are written.
+    "alignment.dataset_writing",
     "alignment.location",
     "alignment.service_binding",
     # What a server's state is made of, in memory or elsewhere: rows in canonical form, their arrangement, the evaluator's store.
@@ -47,6 +48,7 @@ PUBLIC_MODULES = {
     "ingestion.reading",
     "ingestion.errors",
     # What the served log shares with an observation log: where it is, its types, and which rows are an entity's.
+    "ingestion.dataset_files",
     "ingestion.datasets",
     "ingestion.schema",
     "ingestion.storage",
@@ -82,7 +84,8 @@ EXCEPTIONS = {
     ("alignment/engines/spark/reading.py", "deltalake"): "which files a Delta table has",
     ("alignment/engines/spark/writing.py", "deltalake"): "which part files become a Delta table",
     ("alignment/engines/duckdb.py", "tempfile"): "where DuckDB spills what memory cannot hold",
-    ("alignment/dataset.py", "shutil"): "copies a data set that was written as it was made",
+    ("alignment/dataset_writing.py", "os"): "PathLike",
+    ("alignment/dataset_writing.py", "tempfile"): "where a file for a bucket is made",
     ("alignment/location.py", "deltalake"): "the object stores that data sets go to",
     ("alignment/location.py", "os"): "what a draft of a file is called",
     ("alignment/location.py", "shutil"): "copies a file in a folder",

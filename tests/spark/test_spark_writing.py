@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 import alignment as al
-from alignment.engines.spark.writing import Writer, commit_files
+from alignment.engines.spark.writing import Writer, commit_files, remove_leftovers
 from alignment.hashing import frame_hash
+from alignment.location import Location
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 PATH = "data.parquet"
@@ -91,13 +92,15 @@ def test_columns_of_any_name_are_written_and_the_spines_own_row_column_with_them
 
 def test_what_the_driver_was_not_told_of_is_no_part_of_a_data_set(tmp_path):
     frame = pl.DataFrame({"x": [1.5, None], "provisional": [False, True]})
-    writer = Writer(str(tmp_path / "attempts"), frame.schema, frame.schema, ("x",))
+    writer = Writer(str(tmp_path / ".attempts"), frame.schema, frame.schema, ("x",))
     first, second = writer.written(frame), writer.written(frame)  # the same task, run twice
     assert first.name != second.name
     assert (first.rows, first.nulls, first.provisional) == (2, {"x": 1}, 1)
-    commit_files(tmp_path / "data", tmp_path / "attempts", [(0, second)])
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["part-00000.parquet"]
-    assert not (tmp_path / "attempts").exists()
+    place = Location.of(tmp_path)
+    assert commit_files(place, [(0, second)]) == ["data.parquet/part-00000.parquet"]
+    remove_leftovers(place, ["data.parquet/part-00000.parquet"])
+    assert place.files_below() == ["data.parquet/part-00000.parquet"]
+    assert not (tmp_path / ".attempts").exists()
 
 
 def test_a_folder_that_is_not_empty_is_refused(spark, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +10,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from alignment.dataset_writing import DATA, MANIFEST, ROW_GROUP, Tally, tell_logs
+from alignment.dataset_writing import (
+    ATTEMPTS,
+    DATA,
+    MANIFEST,
+    ROW_GROUP,
+    Tally,
+    manifest_bytes,
+    place_of,
+    tell_logs,
+    told_of,
+)
 from alignment.engines.spark.frames import chosen, is_spark_frame, plain_schema, session_of
 from alignment.engines.spark.packing import Bucket
 from alignment.engines.spark.run import planned, run
-from alignment.engines.spark.writing import PART_ROWS, Facts, Writer, commit_delta, commit_files, put, write_parts
+from alignment.engines.spark.writing import (
+    PART_ROWS,
+    Facts,
+    Writer,
+    commit_delta,
+    commit_files,
+    remove_leftovers,
+    write_parts,
+)
 from alignment.errors import DatasetError
 from alignment.hashing import file_digests, hash_of
 from alignment.join import position_of
@@ -58,7 +75,7 @@ class SparkDataset:
         self._row = row
         self._manifest: dict[str, Any] | None = None
         self.views, self.label = tally.recipe.views, tally.recipe.label
-        self.folder: str | None = None
+        self.folder: Path | str | None = None
 
     def __repr__(self) -> str:
         return f"SparkDataset({self._count} rows, as of {self._tally.recipe.as_of.isoformat()})"
@@ -93,49 +110,50 @@ class SparkDataset:
         was told of become part of the data set, each once.
 
         Args:
-            path: A new folder; with `layout="delta"` also an address in object storage, credentials from the environment.
-            layout: `"parquet"`: part files in a folder `data.parquet`; or `"delta"`: `path` itself is a Delta table, in the types that Spark has.
+            path: A new folder, or an address in object storage as text, `"s3://bucket/prefix"`: credentials come from the environment.
+            layout: `"parquet"`: part files in `data.parquet/`; or `"delta"`: `path` itself is a Delta table, in the types that Spark has.
 
         Returns:
             Where the manifest is; an address in object storage is a text.
 
         Raises:
-            DatasetError: If the folder holds something else, or `layout` cannot hold the rows.
+            AddressError: If the address holds a user or a password.
+            DatasetError: If something else is there, or `layout` cannot hold the rows.
         """
-        address = str(path).rstrip("/")
         if layout not in ("parquet", "delta"):
             raise DatasetError(f"layout={layout!r} is unknown", 'choose "parquet" or "delta".')
-        if "://" in address and layout == "parquet":
-            raise DatasetError(f"{address} is no folder", 'pass layout="delta", which commits to object storage.')
+        place, in_delta = place_of(path), layout == "delta"
         kept = {name: self._exact[name] for name in self._kept}
-        written = kept if layout == "parquet" else _delta_schema(kept)
-        folder, attempts = Path(address), f"{address}/.attempts" if layout == "parquet" else address
-        if "://" not in address and folder.exists() and any(folder.iterdir()):
-            raise DatasetError(f"{folder} is not empty", "write to a new folder; data sets are not overwritten.")
+        written = _delta_schema(kept) if in_delta else kept
+        if place.names():
+            raise DatasetError(f"{told_of(path)} is not empty", "write to a new folder; data sets are not overwritten.")
+        folder = place.address if in_delta else place.address_of(ATTEMPTS)
         writer = Writer(
-            attempts, plain_schema(self._exact, "the result"), written, tuple(self._tally.recipe.answer_columns)
+            folder, plain_schema(self._exact, "the result"), written, tuple(self._tally.recipe.answer_columns)
         )
-        parts = write_parts(
-            self._rows,
-            self._order,
-            writer,
-            parts=max(1, -(-self._count // PART_ROWS)),
-            numbered=self._row is not None,
-        )
-        if layout == "parquet":
-            where: Any = folder / DATA
-            commit_files(folder / DATA, Path(attempts), parts)
-        else:
-            commit_delta(address, parts, written)
-            where = [f"{address}/{facts.name}" for _, facts in parts]
-        self._manifest = self._told(parts, where, kept)
-        files = [{"rows": facts.rows, "sha256": facts.sha256} for _, facts in parts]
-        told = self._manifest | {"data": DATA if layout == "parquet" else ".", "layout": layout, "files": files}
-        self.folder = address
-        put(f"{address}/{MANIFEST}", (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
-        target = f"{address}/{MANIFEST}" if "://" in address else folder / MANIFEST
-        tell_logs(target, self.views)
-        return target
+        names: list[str] = []
+        try:
+            parts = write_parts(
+                self._rows,
+                self._order,
+                writer,
+                parts=max(1, -(-self._count // PART_ROWS)),
+                numbered=self._row is not None,
+            )
+            names = commit_delta(place, parts, written) if in_delta else commit_files(place, parts)
+        finally:
+            remove_leftovers(place, names)
+        where = [place.address_of(name) for name in names]
+        self._manifest = place.patiently(lambda: self._told(parts, where, kept))
+        files = [
+            {"name": name, "rows": facts.rows, "sha256": facts.sha256}
+            for name, (_, facts) in zip(names, parts, strict=True)
+        ]
+        told = self._manifest | {"data": "." if in_delta else DATA, "layout": layout, "files": files}
+        place.write(MANIFEST, manifest_bytes(told))
+        self.folder = told_of(path)
+        tell_logs(place.address_of(MANIFEST), self.views, self.label)
+        return told_of(path, MANIFEST)
 
     @property
     def _kept(self) -> list[str]:
@@ -144,9 +162,12 @@ class SparkDataset:
         told = set() if recipe.asked["sources"] else {f"{name}__source" for name in recipe.feature_columns}
         return [name for name in self._exact if name != self._row and name not in told]
 
-    def _told(self, parts: Sequence[tuple[int, Facts]], where: Any, kept: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    def _told(
+        self, parts: Sequence[tuple[int, Facts]], where: list[str], kept: Mapping[str, pl.DataType]
+    ) -> dict[str, Any]:
         """The manifest of what was written."""
-        tally = self._tally
+        digests = file_digests(where, rows=ROW_GROUP, schema=kept)
+        tally = replace(self._tally, rows=0, nulls=Counter(), told={}, provisional_rows=0)  # it may be written twice
         answers = {f"{name}__source" for name in tally.recipe.feature_columns}
         added = {*tally.recipe.feature_columns, *answers, "provisional"} | set(self.label.columns if self.label else ())
         tally.spine_columns = [name for name in self._exact if name != self._row and name not in added]
@@ -156,7 +177,6 @@ class SparkDataset:
             tally.provisional_rows += facts.provisional
             for name, counts in facts.told.items():
                 tally.told.setdefault(name, Counter()).update(counts)
-        digests = file_digests(where, rows=ROW_GROUP, schema=kept)
         own = {name: digests[name] for name in tally.spine_columns}
         content = tally.content(spine_hash=hash_of(tally.rows, own), content_hash=hash_of(tally.rows, digests))
         return tally.recipe.manifest(content, engine="spark")

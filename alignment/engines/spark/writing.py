@@ -5,6 +5,7 @@ A task that is run twice, or given up, leaves a file that nobody names; it is re
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -12,14 +13,14 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from alignment.dataset_writing import ROW_GROUP
+from alignment.dataset_writing import ATTEMPTS, DATA, ROW_GROUP
 from alignment.engines.spark.failures import labelled, spark_errors
 from alignment.engines.spark.frames import by_place, from_batches
+from alignment.location import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,7 @@ class Writer:
     """What an executor does with the rows of a part.
 
     Attributes:
-        folder: Where files go; every executor can write there.
+        folder: Where files go, a path or an address; every executor can write there.
         schema: Columns as they come, in the types that Spark has.
         exact: The columns that are written, in their own types.
         answers: Whose nulls are counted.
@@ -97,7 +98,7 @@ class Writer:
         rows.write_parquet(buffer, compression="lz4", row_group_size=ROW_GROUP)
         data = buffer.getvalue()
         name = f"{uuid.uuid4().hex}.parquet"
-        put(f"{self.folder}/{name}", data)
+        Location(self.folder).write(name, data)
         return Facts(
             name,
             rows.height,
@@ -107,19 +108,6 @@ class Writer:
             told,
             int(rows["provisional"].sum()),
         )
-
-
-def put(address: str, data: bytes) -> None:
-    """Write a file that does not exist yet, in a folder or in object storage (credentials from the environment)."""
-    if "://" not in address:
-        Path(address).parent.mkdir(parents=True, exist_ok=True)
-        Path(address).write_bytes(data)
-        return
-    from deltalake.fs import DeltaStorageHandler
-
-    folder, name = address.rsplit("/", 1)
-    with DeltaStorageHandler(folder).open_output_stream(name) as stream:
-        stream.write(data)
 
 
 def write_parts(
@@ -152,40 +140,68 @@ def write_parts(
     return sorted(((one["part"], Facts(**json.loads(one["facts"]))) for one in told), key=lambda one: one[0])
 
 
-def commit_files(folder: Path, attempts: Path, parts: Sequence[tuple[int, Facts]]) -> list[Path]:
-    """Give the parts their names in the data set, and remove what else was written.
+def commit_files(place: Location, parts: Sequence[tuple[int, Facts]]) -> list[str]:
+    """Give the parts their names in the data set.
 
     Args:
-        folder: Where they are to be; new.
-        attempts: Where tasks wrote.
+        place: The data set's; tasks wrote to `.attempts` in it.
         parts: What the driver was told.
+
+    Returns:
+        The names, in order.
     """
-    folder.mkdir(parents=True)
-    found = []
-    for number, (_, facts) in enumerate(parts):
-        found.append(folder / f"part-{number:05d}.parquet")
-        (attempts / facts.name).replace(found[-1])
-    if attempts.exists():
-        for left in attempts.iterdir():
-            left.unlink()
-        attempts.rmdir()
-    return found
+    names = [f"{DATA}/part-{number:05d}.parquet" for number in range(len(parts))]
+    for name, (_, facts) in zip(names, parts, strict=True):
+        place.move(f"{ATTEMPTS}/{facts.name}", name)
+    return names
 
 
-def commit_delta(address: str, parts: Sequence[tuple[int, Facts]], schema: Mapping[str, pl.DataType]) -> None:
+def commit_delta(place: Location, parts: Sequence[tuple[int, Facts]], schema: Mapping[str, pl.DataType]) -> list[str]:
     """Make a Delta table of the files that the driver was told of; any other file is none of the table's.
 
     Args:
-        address: The table: a folder or an address in object storage. Tasks wrote into it.
+        place: The table. Tasks wrote into it.
         parts: What the driver was told.
         schema: The columns.
+
+    Returns:
+        The names of the files, in order.
+
+    Raises:
+        DeltaError: If the store failed; the table was not made.
+        OSError: Likewise.
     """
-    from deltalake import Schema
+    from deltalake import DeltaTable, Schema
+    from deltalake.exceptions import DeltaError
     from deltalake.transaction import AddAction, create_table_with_add_actions
 
     actions = [
         AddAction(facts.name, facts.size, {}, 0, data_change=True, stats=json.dumps({"numRecords": facts.rows}))
         for _, facts in parts
     ]
+    names = [facts.name for _, facts in parts]
     columns = pl.DataFrame(schema=schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
-    create_table_with_add_actions(address, Schema.from_arrow(columns), actions)
+    try:
+        create_table_with_add_actions(place.address, Schema.from_arrow(columns), actions)
+    except (DeltaError, OSError):  # an answer can be lost after the table was made
+        if not DeltaTable.is_deltatable(place.address):
+            raise
+        uris = place.patiently(lambda: DeltaTable(place.address).file_uris())
+        if {uri.rpartition("/")[2] for uri in uris} != set(names):
+            raise
+    return names
+
+
+def remove_leftovers(place: Location, named: Sequence[str]) -> None:
+    """Delete the part files that are not the data set's: of tasks that were run twice, or of a write that failed.
+
+    Args:
+        place: The data set's.
+        named: The files that are its.
+    """
+    for name in place.files_below():
+        if name.endswith(".parquet") and name not in named and not name.startswith("_delta_log/"):
+            place.remove(name)
+    for folder in [] if place.folder is None else [place.folder / ATTEMPTS, place.folder / DATA]:
+        with contextlib.suppress(OSError):  # it is none, or has files
+            folder.rmdir()
