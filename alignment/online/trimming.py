@@ -65,8 +65,8 @@ def needed_rows(
         kept = pl.col(ENTITY).is_in(list(whole))
         lowest = lowest.with_columns(bound=pl.when(~kept).then("bound"))
     rows = rows.join(lowest, on=ENTITY, how="left")
-    # The event of an id may move: all that stays of it goes together.
-    greatest = pl.col(EVENT).filter("stays").max().over(key) if by_id else pl.col(EVENT)
+    # The event of an id may move, by a revision or by a newer issue: all that stays of it goes together.
+    greatest = pl.col(EVENT).filter("stays").max().over(ENTITY, KEY) if by_id else pl.col(EVENT)
     below = (greatest < pl.col("bound")).fill_null(value=False)
     rows = rows.with_columns(gone=pl.col("stays") & below)
     marks = rows.filter("gone").group_by(ENTITY).agg(pl.col("bound").first())

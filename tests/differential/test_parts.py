@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import polars as pl
+import pytest
 from fakes import FrameLog
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from alignment.parts import Pass, answers_in, bucket_of, plan_passes
 from alignment.spine import check_spine
 
 ROW = "@row"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def as_log(source: Source) -> al.FeatureView:
@@ -163,6 +166,51 @@ def test_stretches_of_time_answer_from_what_was_carried_over(question, stretches
     as_of_us = None if question.as_of is None else instant_us(question.as_of, "as_of")
     expected = al.point_in_time_join(question.spine, views, as_of=question.as_of, status=True)
     equal(in_parts(question, views, buckets=1, stretches=stretches, fold=fold, as_of_us=as_of_us), expected)
+
+
+MINUTES = [0, 10, 20, 30, 60, 90]
+MOVING = st.tuples(
+    st.sampled_from("ppq"),  # id
+    st.sampled_from(MINUTES),  # event
+    st.sampled_from([-60, 0, 30]),  # issue
+    st.sampled_from([0, 10, 40]),  # how long after the issue it arrived
+    st.integers(1, 9),
+    st.sampled_from([False, False, False, True]),
+)
+
+
+def after_noon(minutes: list[int]) -> pl.Series:
+    return pl.Series([NOON + timedelta(minutes=one) for one in minutes], dtype=pl.Datetime("us", "UTC"))
+
+
+@pytest.mark.parametrize("kind", ["forecast", "measurement"])
+@given(
+    given_rows=st.lists(MOVING, min_size=2, max_size=5),
+    stretches=st.integers(2, 4),
+    fold=st.sampled_from(["running", "apart"]),
+)
+def test_ids_whose_events_move_are_carried_over(kind, given_rows, stretches, fold):
+    ids, events, issues, waits, values, gone = (list(column) for column in zip(*given_rows, strict=True))
+    arrivals = [issue + wait for issue, wait in zip(issues, waits, strict=True)]
+    if kind == "measurement":
+        arrivals = [event + wait for event, wait in zip(events, waits, strict=True)]
+    frame = pl.DataFrame(
+        {
+            "site": "a",
+            "id": ids,
+            "event_time": after_noon(events),
+            **({"issue_time": after_noon(issues)} if kind == "forecast" else {}),
+            "arrival_time": after_noon(arrivals),
+            "is_retraction": gone,
+            "log_sequence": range(len(ids)),
+            "x": [float(value) for value in values],
+        }
+    )
+    view = al.FeatureView("v", ["site"], frame, [al.window("x", "sum", "70m")], kind=kind, key=["id"])
+    spine = pl.DataFrame({"site": "a", "prediction_time": after_noon(list(range(0, 181, 15)))})
+    expected = al.point_in_time_join(spine, [view], status=True)
+    question = Question([], spine, None)
+    equal(in_parts(question, [view], buckets=1, stretches=stretches, fold=fold), expected)
 
 
 @settings(max_examples=max(1, settings().max_examples // 2))

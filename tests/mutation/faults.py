@@ -721,8 +721,15 @@ FAULTS = [
     Fault(
         "an id is dropped by the event that it had before it moved",
         "R4",
-        'greatest = pl.col(EVENT).filter("stays").max().over(key) if by_id else pl.col(EVENT)',
+        'greatest = pl.col(EVENT).filter("stays").max().over(ENTITY, KEY) if by_id else pl.col(EVENT)',
         "greatest = pl.col(EVENT)",
+        tests="online",
+    ),
+    Fault(
+        "a newer issue that moves an id below the floor leaves the older one to count",
+        "R10",
+        ".max().over(ENTITY, KEY) if by_id",
+        ".max().over(key) if by_id",
         tests="online",
     ),
     Fault(

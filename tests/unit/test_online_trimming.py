@@ -96,6 +96,14 @@ def test_all_that_stays_of_an_id_goes_together():
     assert kept(view, keyed, 100) == [0, 2, 3, 4]
 
 
+def test_a_newer_issue_that_moves_an_id_out_of_reach_stays_with_the_older_one():
+    # Without it the older issue, whose event is still in the window, would count again (R10).
+    view = compiled(al.window("x", "sum", "40s"), kind="forecast", key=["id"])
+    frame = rows((1, 90, 10, False), (1, 20, 30, False), **{"@issue": [5, 25], "@key": [7, 7]})
+    assert kept(view, frame, 100) == [0, 1]
+    assert kept(view, frame, 131) == []
+
+
 def test_a_retraction_of_all_issues_stays_and_an_issue_is_superseded_by_itself_alone():
     view = compiled(al.forecast("x", "1h", "2h"), al.latest("x"), kind="forecast")
     frame = rows(
