@@ -34,7 +34,7 @@ from alignment.definitions import (
 )
 from alignment.delays import DelayRule
 from alignment.errors import DatasetError
-from alignment.join import Positions, check_limit, known_until, point_in_time_join, position_of
+from alignment.join import Positions, check_engine, check_limit, known_until, point_in_time_join, position_of
 from alignment.labels import Label, evaluate_label, label_source
 from alignment.labels import label as make_label
 from alignment.observations import FrameLike, Observations, as_lazy
@@ -194,7 +194,7 @@ def build_dataset(
         engine: `"local"`, `"duckdb"` or `"spark"`.
         prediction_time: The spine's column of prediction times.
         positions: Log positions to answer at; None is each log's head now.
-        threads: How many threads; None for one per processor.
+        threads: See `point_in_time_join`.
         service: Give the features of this service, after its fallbacks; see `point_in_time_join`.
         variant: Give the features of this variant of the service, by default at the rows at which it would have been chosen.
         rows: `"chosen"`, or `"all"` to keep the rows at which another variant or none would have been chosen.
@@ -238,6 +238,8 @@ def build_dataset(
         [(None, 4.0, False), (3.5, None, False)]
     """
     views = (views,) if isinstance(views, FeatureView) else tuple(views)
+    check_engine(engine, threads)
+    check_limit(memory_limit, engine, spill)
     recipe = make_recipe(
         views,
         label=label,
@@ -262,7 +264,7 @@ def build_dataset(
         if into is not None:
             made.write(into)
         return cast("Dataset", made)
-    if check_limit(memory_limit, engine):
+    if memory_limit is not None:
         spine = as_lazy(spine, "the spine")  # a stream of Arrow can be read once
         room = spill if spill is not None or place is None or place.folder is None else place.folder.parent
         parts = _larger(recipe, spine, memory_limit, threads, room, rows)

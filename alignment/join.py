@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import polars as pl
 
 from alignment.durations import instant_us
 from alignment.errors import DefinitionError, DuplicateColumnError, UnknownEngineError, ViewError
+from alignment.memory import parse_bytes
 from alignment.observations import FrameLike, as_lazy
 from alignment.service_join import ServiceQuestion, Told, VariantRows, ask_service
 from alignment.services import FeatureService
@@ -64,7 +66,7 @@ def point_in_time_join(
             or after what a log is known to have seen.
         prediction_time: The spine's column of prediction times.
         positions: Log position to answer at, one for all views or by view name; None for everything.
-        threads: How many threads; None for one per processor.
+        threads: How many threads; None for one per processor. Not with `"spark"`, where the cluster's settings say.
         timings: Where to add up how long each part took; local engine only.
         service: Give the features of this service, after its fallbacks (R20); the views are those it may read.
         variant: Give the features of this variant of the service.
@@ -84,7 +86,7 @@ def point_in_time_join(
         FrameError: If spine or observations have not the form asked for.
         RevisionError: If observations contradict the rules of time.
         DuplicateColumnError: If two output columns would have one name.
-        DefinitionError: If `as_of`, `positions` or `threads` cannot mean anything.
+        DefinitionError: If `as_of`, `positions` or `threads` cannot mean anything, or the engine does not keep a limit that is given.
         ServiceError: If the service does not fit the views, or has no such variant.
         UnknownEngineError: If `engine` is none.
         AggregateOverflowError: If an integer sum does not fit in 64 bits.
@@ -111,10 +113,8 @@ def point_in_time_join(
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
     check_views(views)
-    if engine not in ENGINES:
-        raise UnknownEngineError(f"no engine is called {engine!r}", f"choose from {', '.join(map(repr, ENGINES))}.")
-    if threads is not None and threads < 1:
-        raise DefinitionError(f"threads={threads!r} is not a positive number", "leave it out for one per processor.")
+    check_engine(engine, threads)
+    check_limit(memory_limit, engine, spill)
     check_positions(views, positions)
     as_of_us = None if as_of is None else instant_us(as_of, "as_of")
     question = ask_service(
@@ -142,7 +142,7 @@ def point_in_time_join(
                 sources=sources,
             ),
         )
-    if check_limit(memory_limit, engine):
+    if memory_limit is not None:
         from alignment.larger import Larger
 
         spine = as_lazy(spine, "the spine")  # a stream of Arrow can be read once
@@ -173,18 +173,50 @@ def point_in_time_join(
     return columns_of(asked, answered, question, until_us=until, status=status, sources=sources)
 
 
-def check_limit(memory_limit: str | int | None, engine: str) -> TypeGuard[str | int]:
-    """Whether memory is limited.
+def check_engine(engine: str, threads: int | None = None) -> None:
+    """Refuse an engine that there is not, and threads that it cannot have.
 
     Raises:
-        DefinitionError: If the engine keeps no limit.
+        UnknownEngineError: If `engine` is none.
+        DefinitionError: If `threads` is not a positive number, or not for this process to say.
     """
-    if memory_limit is not None and engine != "local":
+    if engine not in ENGINES:
+        raise UnknownEngineError(f"no engine is called {engine!r}", f"choose from {', '.join(map(repr, ENGINES))}.")
+    if threads is not None and threads < 1:
+        raise DefinitionError(f"threads={threads!r} is not a positive number", "leave it out for one per processor.")
+    if threads is not None and engine == "spark":
         raise DefinitionError(
-            f"memory_limit={memory_limit!r} is given with engine={engine!r}, which does not keep it",
-            'use engine="local", or leave the limit out.',
+            f"threads={threads!r} is given with engine='spark', whose tasks have a thread each",
+            "leave it out, and set spark.executor.cores.",
         )
-    return memory_limit is not None
+
+
+def check_limit(memory_limit: str | int | None, engine: str, spill: str | Path | None = None) -> None:
+    """Refuse a limit on memory that is none, or that the engine does not keep.
+
+    Args:
+        memory_limit: How much memory the process may take.
+        engine: Which is to keep it.
+        spill: Folder for what does not fit.
+
+    Raises:
+        DefinitionError: If the engine keeps no limit, or `spill` is no folder of this machine.
+        MemoryLimitError: If `memory_limit` is no amount of memory.
+    """
+    for name, value in (("memory_limit", memory_limit), ("spill", spill)):
+        if value is not None and engine != "local":
+            given = str(value) if isinstance(value, Path) else value
+            raise DefinitionError(
+                f"{name}={given!r} is given with engine={engine!r}, which does not keep it",
+                f'use engine="local", or leave {"the limit" if name == "memory_limit" else "it"} out.',
+            )
+    if spill is not None and re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(spill)):
+        raise DefinitionError(
+            f"spill={str(spill)!r} is an address, and what does not fit waits in a folder of this machine",
+            "name one, e.g. spill='/data/tmp', or leave it out.",
+        )
+    if memory_limit is not None:
+        parse_bytes(memory_limit)
 
 
 def columns_of(

@@ -19,7 +19,7 @@ from alignment.dataset import Dataset, build_dataset
 from alignment.durations import DurationLike, instant_us
 from alignment.errors import DefinitionError, LabelError, MissingColumnError
 from alignment.exams import exam_of
-from alignment.join import Positions, point_in_time_join
+from alignment.join import Positions, check_engine, point_in_time_join
 from alignment.labels import Label
 from alignment.leakage_text import as_html, as_text, notebook_html
 from alignment.naive import naive_view
@@ -169,7 +169,7 @@ def leak_report(
         positions: Log positions to answer at; None is each log's head now.
         engine: `"local"`; or `"duckdb"`, whose sums may differ in the last bit and then count as differing (R17); or `"spark"`, which
             compares on executors, without a label.
-        threads: How many threads; None for one per processor.
+        threads: See `point_in_time_join`.
         test_from: T; None leaves the last three tenths of the labelled rows for the test.
         embargo: See `time_splits`.
         known_columns: Columns of the spine that the model may use beside the features, for instance a calendar; they are the
@@ -205,6 +205,7 @@ def leak_report(
         [('weather__temp', 2, 1, 0.5)]
     """
     views = [views] if isinstance(views, FeatureView) else list(views)
+    check_engine(engine, threads)
     if engine == "spark":
         return _on_spark(spine, views, label, as_of, prediction_time, positions, spark)
     dataset = build_dataset(

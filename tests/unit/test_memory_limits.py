@@ -21,6 +21,7 @@ from alignment import memory
 from alignment.dataset_writing import write_rows
 from alignment.engines import spilling_store
 from alignment.errors import DatasetError, DefinitionError, MemoryLimitError, NullKeyError, SpillError
+from alignment.join import ENGINES
 from alignment.memory import Portions, parse_bytes
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -84,11 +85,38 @@ def test_a_limit_below_what_the_process_has_is_refused() -> None:
         al.point_in_time_join(asked(), meter(observed()), memory_limit="10MiB")
 
 
-def test_an_engine_that_keeps_no_limit_refuses_it() -> None:
-    with pytest.raises(
-        DefinitionError, match="memory_limit='4GiB' is given with engine='duckdb', which does not keep it"
-    ):
-        al.point_in_time_join(asked(), meter(observed()), memory_limit="4GiB", engine="duckdb")
+@pytest.mark.parametrize("engine", ["duckdb", "spark"])
+@pytest.mark.parametrize("ask", [al.point_in_time_join, al.build_dataset])
+def test_an_engine_that_keeps_no_limit_refuses_it(ask: Any, engine: str) -> None:
+    with pytest.raises(DefinitionError) as raised:
+        ask(asked(), meter(observed()), memory_limit="4GiB", engine=engine)
+    assert str(raised.value) == (
+        f"memory_limit='4GiB' is given with engine='{engine}', which does not keep it\n\n"
+        'hint: use engine="local", or leave the limit out.'
+    )
+    for spill in ("/data/tmp", Path("/data/tmp")):
+        with pytest.raises(DefinitionError, match=f"spill='/data/tmp' is given with engine='{engine}', which does not"):
+            ask(asked(), meter(observed()), spill=spill, engine=engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ask", [al.point_in_time_join, al.build_dataset])
+def test_a_limit_that_is_none_is_refused_by_every_engine(ask: Any, engine: str) -> None:
+    with pytest.raises(al.AlignmentError, match="memory_limit='nonsense'"):
+        ask(asked(), meter(observed()), memory_limit="nonsense", engine=engine)
+
+
+@pytest.mark.parametrize("spill", ["s3://bucket/tmp", Path("s3://bucket/tmp"), "file:///tmp"])
+@pytest.mark.parametrize("ask", [al.point_in_time_join, al.build_dataset])
+def test_what_does_not_fit_cannot_wait_at_an_address(ask: Any, spill: str | Path) -> None:
+    with pytest.raises(DefinitionError, match=r"(?s)spill='.*' is an address.*name one, e.g. spill='/data/tmp'"):
+        ask(asked(), meter(observed()), memory_limit="64GiB", spill=spill)
+
+
+@pytest.mark.parametrize("ask", [al.point_in_time_join, al.build_dataset, al.leak_report])
+def test_threads_are_refused_where_the_cluster_has_its_own(ask: Any) -> None:
+    with pytest.raises(DefinitionError, match="threads=2 is given with engine='spark', whose tasks have a thread each"):
+        ask(asked(), meter(observed()), threads=2, engine="spark")
 
 
 def test_what_fits_is_not_laid_aside(monkeypatch: pytest.MonkeyPatch) -> None:
