@@ -14,7 +14,7 @@ import polars as pl
 import polars.selectors as cs
 
 from alignment import DelayRule
-from ingestion.definition import SYSTEM_NAMES, ProviderDefinition
+from ingestion.definition import SYSTEM_NAMES, ProviderDefinition, refused_name
 from ingestion.errors import (
     BatchError,
     ColumnTypeError,
@@ -22,6 +22,7 @@ from ingestion.errors import (
     NaiveTimeError,
     NullKeyError,
     ReservedColumnError,
+    SchemaChangeError,
     UnknownArrivalError,
 )
 from ingestion.instants import to_us
@@ -168,6 +169,10 @@ def _check_names(frame: pl.DataFrame, definition: ProviderDefinition) -> None:
     for name in _NOT_GIVEN:
         if name in frame.columns:
             raise ReservedColumnError(name, definition.provider)
+    if (refused := refused_name(frame.columns)) is not None:
+        name, problem = refused
+        hint = f'rename it: frame.rename({{"{name}": "source_{name.lstrip("@").lower()}"}}).'
+        raise SchemaChangeError(name, definition.provider, problem, hint)
     for name in (*definition.entities, *(definition.key or ())):
         if name not in frame.columns:
             raise MissingColumnError(name, definition.provider, frame.columns)

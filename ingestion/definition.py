@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -125,7 +125,30 @@ def redefine(definition: ProviderDefinition, changes: Mapping[str, Any]) -> Prov
     return replace(definition, **changes)
 
 
+def refused_name(columns: Iterable[str]) -> tuple[str, str] | None:
+    """The first column that no log can have, and why; None if there is none.
+
+    Args:
+        columns: Entities and values; the log's own names may be among them.
+
+    Example:
+        >>> refused_name(["temp", "Temp"])
+        ('Temp', "'Temp' and 'temp' differ in case alone, which Delta does not tell apart")
+    """
+    known = {name.lower(): name for name in SYSTEM_NAMES}
+    for name in columns:
+        if name.startswith("@"):
+            return name, f'{name!r} begins with "@", as columns of a join\'s own do'
+        other = known.setdefault(name.lower(), name)
+        if other != name:
+            return name, f"{name!r} and {other!r} differ in case alone, which Delta does not tell apart"
+    return None
+
+
 def _check_columns(argument: str, columns: Sequence[str]) -> None:
+    refused = refused_name(columns)
+    if refused is not None:
+        raise DefinitionError(argument, f"{argument}={list(columns)!r}: {refused[1]}", "choose another name.")
     if len(set(columns)) != len(columns) or any(not name or name in SYSTEM_NAMES for name in columns):
         raise DefinitionError(
             argument,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from ingestion.definition import SYSTEM_NAMES
+from ingestion.definition import SYSTEM_NAMES, refused_name
 from ingestion.errors import CommitError, ReservedColumnError, SchemaChangeError, UnknownColumnError
 from ingestion.schema import Column, delta_fields, renamed, stored_type, system_fields, to_stored
 from ingestion.table import LogTable, LostRaceError
@@ -187,6 +187,12 @@ _SIGNED_BITS: dict[pl.DataType, int] = {
 """How many bits a signed integer needs to hold every value of a type."""
 
 
+def _refuse_name(names: Sequence[str], table: LogTable) -> None:
+    refused = refused_name(names)
+    if refused is not None:
+        raise SchemaChangeError(refused[0], table.provider, refused[1], "choose another name.")
+
+
 def add_columns(table: LogTable, columns: Sequence[Column]) -> None:
     """Add columns in one commit; rows before it are `missing`.
 
@@ -200,6 +206,7 @@ def add_columns(table: LogTable, columns: Sequence[Column]) -> None:
         wanted = [column for column in columns if column.name not in {known.name for known in table.columns}]
         if not wanted:
             return
+        _refuse_name([*(known.name for known in table.columns), *(column.name for column in wanted)], table)
         for column in wanted:
             if column.name in SYSTEM_NAMES:
                 raise ReservedColumnError(column.name, table.provider)
@@ -248,6 +255,7 @@ def rename_column(table: LogTable, old: str, new: str) -> None:
 
     def rename(columns: list[Column]) -> list[tuple[Column, pl.Expr]]:
         names = [column.name for column in columns]
+        _refuse_name([*(name for name in names if name != old), new], table)
         if old not in names:
             raise UnknownColumnError(old, table.provider, names)
         if any(new in (column.name, *column.aliases) for column in columns):

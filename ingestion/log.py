@@ -18,9 +18,9 @@ from ingestion.append import ROWS_PER_FILE, Attempt, append_batch, append_nothin
 from ingestion.batch import Arrivals, prepare_batch, read_frame
 from ingestion.compaction import CompactionReport, compact
 from ingestion.datasets import Holding, register_dataset
-from ingestion.definition import Kind, OnBadRow, ProviderDefinition, redefine
+from ingestion.definition import Kind, OnBadRow, ProviderDefinition, redefine, refused_name
 from ingestion.erase import ErasablePlace, ErasureReport, erase, holdings_in_log
-from ingestion.errors import LogExistsError, LogNotFoundError, MissingLibraryError
+from ingestion.errors import DefinitionError, LogExistsError, LogNotFoundError, MissingLibraryError
 from ingestion.evolution import add_columns, rename_column, widen_columns
 from ingestion.info import LogInfo, log_info
 from ingestion.instants import Clock, from_us, system_clock, to_us
@@ -604,6 +604,8 @@ def create_log(
         drop_unchanged=drop_unchanged,
         retention=retention,
     )
+    if (refused := refused_name({**dict.fromkeys(definition.entities), **dict(schema or {})})) is not None:
+        raise DefinitionError("schema", f"schema: {refused[1]}", "choose another name.")
     base = Location.of(root, storage_options)
     location = base.child(provider)
     own = [Column(name, _instance(dtype)) for name, dtype in (schema or {}).items()]

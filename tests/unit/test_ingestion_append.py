@@ -336,6 +336,9 @@ def test_naive_instants_are_refused(log: ObservationLog) -> None:
         (lambda f: f.drop("event_time"), ingestion.MissingColumnError, "the batch has no column 'event_time'"),
         (lambda f: f.rename({"station": "statoin"}), ingestion.MissingColumnError, "did you mean 'statoin'?"),
         (lambda f: f.with_columns(log_sequence=1), ingestion.ReservedColumnError, "'log_sequence' is the log's own"),
+        (lambda f: f.rename({"temp": "@temp"}), ingestion.SchemaChangeError, "'@temp' begins with \"@\""),
+        (lambda f: f.with_columns(Temp=1.0), ingestion.SchemaChangeError, "'Temp' and 'temp' differ in case alone"),
+        (lambda f: f.with_columns(Event_Time=1), ingestion.SchemaChangeError, "'event_time' differ in case alone"),
         (lambda f: f.with_columns(event_time=pl.lit("x")), ingestion.ColumnTypeError, "'event_time' has type String"),
         (lambda f: f.with_columns(is_retraction=1), ingestion.ColumnTypeError, "'is_retraction' has type Int32"),
         (

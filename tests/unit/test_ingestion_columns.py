@@ -125,6 +125,22 @@ def test_the_key_is_not_renamed(log: ObservationLog) -> None:
         log.rename_column("temp", "arrival_time")
 
 
+def test_names_that_a_table_or_a_view_cannot_hold_are_refused_wherever_they_come_from(
+    tmp_path: Path, log: ObservationLog
+) -> None:
+    for name in ("@load", "Temp", "LOG_SEQUENCE"):
+        with pytest.raises(ingestion.SchemaChangeError):
+            log.add_column(name, pl.Float64)
+        with pytest.raises(ingestion.DefinitionError):
+            create_log(tmp_path, "other", entities=["station"], schema={"temp": pl.Float64, name: pl.Float64})
+    with pytest.raises(ingestion.SchemaChangeError):
+        log.rename_column("temp", "Station")
+    with pytest.raises(ingestion.DefinitionError):
+        create_log(tmp_path, "other", entities=["site", "Site"])
+    log.rename_column("temp", "TEMP")  # it is no other column than itself
+    assert "TEMP" in [column.name for column in log.table.columns]
+
+
 def test_logs_are_found_by_name(tmp_path: Path, log: ObservationLog) -> None:
     assert ingestion.list_logs(tmp_path) == ["weather"]
     with pytest.raises(ingestion.LogNotFoundError) as caught:
