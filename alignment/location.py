@@ -25,6 +25,11 @@ PIECE = 1 << 23
 T = TypeVar("T")
 
 
+def holds_secret(address: str) -> bool:
+    """Whether there is a user or a password in an address."""
+    return "@" in address.partition("://")[2].partition("/")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A folder on disk or a prefix in an object store.
@@ -46,7 +51,7 @@ class Location:
             AddressError: If it holds a user or a password.
         """
         text = os.fspath(address)
-        if "@" in text.partition("://")[2].partition("/")[0]:
+        if holds_secret(text):
             raise cls.refusal()
         if text.startswith("file://"):
             text = unquote(urlparse(text).path)

@@ -12,6 +12,7 @@ import polars as pl
 from alignment.delays import DelayRule
 from alignment.durations import DurationLike, parse_duration
 from alignment.errors import (
+    AddressError,
     ColumnTypeError,
     DuplicateColumnError,
     MissingColumnError,
@@ -20,6 +21,7 @@ from alignment.errors import (
     ViewError,
     have,
 )
+from alignment.location import holds_secret
 from alignment.wallclock import check_zone
 
 Kind = Literal["measurement", "forecast"]
@@ -324,12 +326,15 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
     Raises:
         ColumnTypeError: If it is not a frame.
         DuplicateColumnError: If two of its columns have one name.
+        AddressError: If it is an address that holds a user or a password.
     """
     if isinstance(frame, pl.LazyFrame):
         return frame
     if isinstance(frame, pl.DataFrame):
         return frame.lazy()
     if isinstance(frame, str | Path):
+        if holds_secret(str(frame)):
+            raise AddressError
         return pl.scan_delta(str(frame)) if is_delta_folder(frame) else pl.scan_parquet(frame)
     if _in_spark(frame):
         from alignment.engines.spark.frames import refusing

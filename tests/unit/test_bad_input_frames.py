@@ -473,3 +473,16 @@ def test_bad_input_is_refused_with_a_text_that_helps(cause, kind, text):
         cause()
     assert type(caught.value) is kind
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("engine", ["local", "duckdb"])
+def test_an_address_with_a_password_in_it_is_refused_and_not_repeated(engine):
+    address = "s3://AKIA:topsecret@bucket/readings.parquet"
+    for cause in (
+        lambda: al.FeatureView("weather", ["station"], address, [TEMP]),
+        lambda: al.point_in_time_join(address, [weather(GOOD, TEMP)], engine=engine),
+    ):
+        with pytest.raises(al.AddressError) as caught:
+            cause()
+        assert "topsecret" not in str(caught.value)
+        assert "AKIA" not in str(caught.value)
