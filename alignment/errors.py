@@ -24,7 +24,8 @@ AlignmentError
 ├── AggregateOverflowError      an integer sum does not fit in 64 bits
 ├── MemoryLimitError            a memory limit is none, or cannot be kept
 ├── SpillError                  what does not fit in memory does not fit on the disk either
-├── AddressError                an address holds a user or a password
+├── AddressError                an address holds a user, a password or a query, or names no bucket
+├── StoreError                  an object store refuses, fails or is out of reach; an OSError too
 └── DatasetError                a data set cannot be written, read or rebuilt
 """
 
@@ -32,6 +33,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
+
+from alignment.store_faults import StoreFault, fault_of
 
 _PLURAL = ("observations", "entities", "scores")
 
@@ -189,13 +193,38 @@ class SpillError(AlignmentError):
 
 
 class AddressError(AlignmentError):
-    """An address holds a user or a password; it is not repeated here."""
+    """An address holds a user, a password or a query, or names no bucket; it is not repeated here."""
 
-    def __init__(self) -> None:
+    def __init__(self, fault: str = "holds a user or a password") -> None:
         super().__init__(
-            "the address holds a user or a password",
+            f"the address {fault}",
             "write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.",
         )
+
+
+class StoreError(AlignmentError, OSError):
+    """An object store refuses, fails or is out of reach; what its client said is the `__cause__`.
+
+    Attributes:
+        reason: `"no such bucket"`, `"wrong keys"`, `"not allowed"`, `"no keys"`, `"plain http"`, `"out of reach"` or `"failed"`.
+        lasting: Whether asking again gets the same answer.
+    """
+
+    def __init__(self, fault: StoreFault) -> None:
+        self.reason = fault.reason
+        self.lasting = fault.lasting
+        super().__init__(fault.problem, fault.hint)
+
+    @classmethod
+    def of(cls, error: BaseException, address: str = "") -> Self | None:
+        """What an error of a store's client says; None if it is about something else.
+
+        Args:
+            error: What `deltalake` or Polars raised.
+            address: What was asked for; empty takes the bucket that the error names.
+        """
+        fault = fault_of(error, address)
+        return None if fault is None else cls(fault)
 
 
 class DatasetError(AlignmentError):

@@ -7,7 +7,8 @@ IngestionError
 │   ├── DefinitionError          a provider's definition cannot mean anything
 │   ├── CommitError              the commit could not be made
 │   ├── SupersededError          another job has polled the provider meanwhile
-│   ├── AddressError             an address holds a user or a password
+│   ├── AddressError             an address holds a user, a password or a query, or names no bucket
+│   ├── StoreError               an object store refuses, fails or is out of reach; an OSError too
 │   └── UnsafeStoreError         an object store would lose commits
 ├── BatchError                   what was handed to `append`
 │   ├── MissingColumnError       a column is not there
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 from alignment import errors as _errors
 
@@ -132,7 +134,7 @@ class CommitError(LogError):
         self.provider = provider
         self.attempts = attempts
         super().__init__(
-            f"provider {provider!r}: no commit after {attempts} attempts: {cause}",
+            f"provider {provider!r}: no commit after {attempts} attempts: {getattr(cause, 'problem', cause)}",
             "nothing of the batch is visible; call again with the same batch_id.",
         )
 
@@ -158,11 +160,36 @@ class SupersededError(LogError):
 
 
 class AddressError(LogError):
-    """An address holds a user or a password; it is not repeated here."""
+    """An address holds a user, a password or a query, or names no bucket; it is not repeated here."""
 
-    def __init__(self) -> None:
-        told = _errors.AddressError()
+    def __init__(self, fault: str = "holds a user or a password") -> None:
+        told = _errors.AddressError(fault)
         super().__init__(told.problem, told.hint)
+
+
+class StoreError(LogError, OSError):
+    """An object store refuses, fails or is out of reach; what its client said is the `__cause__`.
+
+    Attributes:
+        reason: `"no such bucket"`, `"wrong keys"`, `"not allowed"`, `"no keys"`, `"plain http"`, `"out of reach"` or `"failed"`.
+        lasting: Whether asking again gets the same answer.
+    """
+
+    def __init__(self, told: _errors.StoreError) -> None:
+        self.reason = told.reason
+        self.lasting = told.lasting
+        super().__init__(told.problem, told.hint)
+
+    @classmethod
+    def of(cls, error: BaseException, address: str = "") -> Self | None:
+        """What an error of a store's client says; None if it is about something else.
+
+        Args:
+            error: What `deltalake` or Polars raised.
+            address: What was asked for; empty takes the bucket that the error names.
+        """
+        told = _errors.StoreError.of(error, address)
+        return None if told is None else cls(told)
 
 
 class UnsafeStoreError(LogError):

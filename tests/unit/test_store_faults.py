@@ -1,0 +1,116 @@
+"""What the clients of an object store say, captured from Ceph's gateway, told as what is wrong; and told once."""
+
+from __future__ import annotations
+
+import pytest
+from deltalake.exceptions import TableNotFoundError
+
+import alignment
+import ingestion
+from alignment.store_faults import fault_of
+
+PLACE = "s3://b-3fef14699d4b/logs/m"
+ARROW = "\n          \x1b[31m↳\x1b[0m "
+GET = "Error performing GET http://127.0.0.1:49231/b-3fef14699d4b?list-type=2&prefix=logs%2Fm in 47.378405ms - "
+XML = (
+    '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message></Message>'
+    "<RequestId>tx00000da59b6d486810762-006b02524d-1007-default</RequestId><HostId>1007-default-default</HostId></Error>\n"
+)
+LISTED = f"Generic S3 error{ARROW}Error performing list request{ARROW}{GET}Server returned non-2xx status code"
+GOT = f"Kernel error -> The operation lacked the necessary privileges to complete for path logs/m/_delta_log/_last_checkpoint{ARROW}{GET}Server returned non-2xx status code{ARROW}403 Forbidden"
+BY_POLARS = (
+    "object-store error: The operation lacked the necessary privileges to complete for path r.parquet: {}Server returned"
+    " non-2xx status code: 403 Forbidden: {} (path: s3://b-3fef14699d4b/r.parquet)"
+)
+KEYS = "check AWS_ACCESS_KEY_ID, and that AWS_ENDPOINT_URL is the store that gave it."
+SECRET = "check AWS_SECRET_ACCESS_KEY."
+EITHER = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what they are allowed to do under the prefix."
+SAID = {
+    "a bucket that is not there": (
+        OSError(f"{LISTED}{ARROW}404 Not Found{ARROW}{XML.format('NoSuchBucket')}"),
+        "no such bucket",
+        f"the store of '{PLACE}' has no bucket 'b-3fef14699d4b'",
+        "correct the address, or make the bucket first, e.g. aws s3 mb s3://b-3fef14699d4b.",
+    ),
+    "the same of a file that is written": (
+        FileNotFoundError(
+            f"Object at location logs/x not found{ARROW}Error performing POST http://127.0.0.1:49231/b/logs/x?uploads= in"
+            f" 189.399722ms - Server returned non-2xx status code{ARROW}404 Not Found{ARROW}{XML.format('NoSuchBucket')}"
+        ),
+        "no such bucket",
+        f"the store of '{PLACE}' has no bucket 'b-3fef14699d4b'",
+        "correct the address, or make the bucket first, e.g. aws s3 mb s3://b-3fef14699d4b.",
+    ),
+    "a secret that is wrong": (
+        OSError(f"{GOT}{ARROW}{XML.format('SignatureDoesNotMatch')}"),
+        "wrong keys",
+        f"the store of '{PLACE}' says that the secret does not fit the access key",
+        SECRET,
+    ),
+    "the same to Polars": (
+        PermissionError(BY_POLARS.format(GET, XML.format("SignatureDoesNotMatch"))),
+        "wrong keys",
+        f"the store of '{PLACE}' says that the secret does not fit the access key",
+        SECRET,
+    ),
+    "a key that the store does not know": (
+        OSError(f"{LISTED}{ARROW}403 Forbidden{ARROW}{XML.format('InvalidAccessKeyId')}"),
+        "wrong keys",
+        f"the store of '{PLACE}' does not know the access key",
+        KEYS,
+    ),
+    "a key that may not": (
+        OSError(f"{LISTED}{ARROW}403 Forbidden{ARROW}{XML.format('AccessDenied')}"),
+        "not allowed",
+        f"the store of '{PLACE}' does not allow that with these keys (AccessDenied)",
+        "whoever reads must be allowed to list and get under the prefix; whoever writes, to put and delete too.",
+    ),
+    "an answer without a body": (
+        OSError(
+            f"The operation lacked the necessary privileges to complete for path logs/x{ARROW}Error performing HEAD"
+            f" http://127.0.0.1:49231/b/logs/x in 80.420261ms - Server returned non-2xx status code{ARROW}403 Forbidden\n"
+        ),
+        "not allowed",
+        f"the store of '{PLACE}' refuses the request (403 Forbidden)",
+        EITHER,
+    ),
+    "HTTP without leave": (
+        OSError(f"Generic S3 error{ARROW}{GET}HTTP error{ARROW}builder error{ARROW}URL scheme is not allowed\n"),
+        "plain http",
+        f"the store of '{PLACE}' is at an http:// address, and HTTP without TLS was not allowed",
+        "export AWS_ALLOW_HTTP=true, or set AWS_ENDPOINT_URL to an https:// address.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_cannot_get_better_says_what_is_wrong_and_what_to_do(case: str) -> None:
+    error, reason, problem, hint = SAID[case]
+    for kind in (alignment.StoreError, ingestion.StoreError):
+        told = kind.of(error, PLACE)
+        assert told is not None
+        assert (str(told), told.reason, told.lasting) == (f"{problem}\n\nhint: {hint}", reason, True)
+        assert isinstance(told, OSError), "who caught the client's own error catches this one too"
+
+
+def test_without_an_address_the_bucket_is_taken_from_the_error() -> None:
+    told = fault_of(PermissionError(BY_POLARS.format(GET, XML.format("AccessDenied"))))
+    assert told is not None
+    assert told.problem == "the store of 's3://b-3fef14699d4b' does not allow that with these keys (AccessDenied)"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(
+            "Object at location logs/x not found\n  Error performing HEAD http://h/b/logs/x - 404 Not Found"
+        ),
+        TableNotFoundError("no log files: Generic S3 error"),
+        OSError(28, "No space left on device"),
+        ValueError("403 Forbidden"),
+    ],
+    ids=["no file", "no table", "the disk", "something else"],
+)
+def test_what_is_no_fault_of_the_store_stays_as_it_is(error: Exception) -> None:
+    assert fault_of(error, PLACE) is None
+    assert ingestion.StoreError.of(error, PLACE) is None
