@@ -3,6 +3,7 @@
 AlignmentError
 ├── FrameError                  a frame has not the form that was asked for
 │   ├── MissingColumnError      a column is not there
+│   ├── MissingFileError        there is no file at a path or address; a FileNotFoundError too
 │   ├── DuplicateColumnError    two columns would have one name
 │   ├── ColumnTypeError         a column has a type that cannot be used here
 │   ├── NaiveTimeError          an instant has no time zone
@@ -95,6 +96,23 @@ class MissingColumnError(FrameError):
             if argument:
                 hint += f' Pass {argument}="..." to name another.'
         super().__init__(f"{place} {have(place)} no column {column!r}", hint)
+
+
+class MissingFileError(FrameError, FileNotFoundError):
+    """There is no file at a path or address; what the system or the store said is the `__cause__`.
+
+    Attributes:
+        place: The frame that it was to be.
+        path: The path or address, as it was given.
+    """
+
+    def __init__(self, path: str, place: str) -> None:
+        self.place = place
+        self.path = path
+        where = "" if "://" in path or path.startswith(("/", "~")) else ", relative to the folder of this process"
+        super().__init__(
+            f"{place}: there is no Parquet file at {path!r}", f"correct the path{where}, or write the file first."
+        )
 
 
 class DuplicateColumnError(FrameError):

@@ -16,7 +16,9 @@ from alignment.errors import (
     ColumnTypeError,
     DuplicateColumnError,
     MissingColumnError,
+    MissingFileError,
     NaiveTimeError,
+    StoreError,
     UnknownArrivalError,
     ViewError,
     have,
@@ -327,6 +329,8 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         ColumnTypeError: If it is not a frame.
         DuplicateColumnError: If two of its columns have one name.
         AddressError: If it is an address that holds a user or a password.
+        MissingFileError: If it is a path, and nothing is there.
+        StoreError: If it is an address, and its store refuses or fails.
     """
     if isinstance(frame, pl.LazyFrame):
         return frame
@@ -335,7 +339,7 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
     if isinstance(frame, str | Path):
         if holds_secret(str(frame)):
             raise AddressError
-        return pl.scan_delta(str(frame)) if is_delta_folder(frame) else pl.scan_parquet(frame)
+        return _scan(frame, place)
     if _in_spark(frame):
         from alignment.engines.spark.frames import refusing
 
@@ -355,6 +359,20 @@ def as_lazy(frame: FrameLike, place: str) -> pl.LazyFrame:
         f"{place}: a {type(frame).__name__} is not a frame",
         "pass a Polars, Arrow, pandas or Spark frame, a Parquet path or Delta folder, or a log.",
     )
+
+
+def _scan(path: str | Path, place: str) -> pl.LazyFrame:
+    try:
+        rows = pl.scan_delta(str(path)) if is_delta_folder(path) else pl.scan_parquet(path)
+        rows.collect_schema()  # what is read for it Polars keeps; a file that is missing would be missed far from here
+    except (OSError, pl.exceptions.ComputeError) as error:
+        fault = StoreError.of(error, str(path)) if "://" in str(path) else None
+        if fault is not None:
+            raise fault from error
+        if isinstance(error, FileNotFoundError) or "expanded paths were empty" in str(error):
+            raise MissingFileError(str(path), place) from error
+        raise
+    return rows
 
 
 def _in_spark(frame: FrameLike) -> bool:

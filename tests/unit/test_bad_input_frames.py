@@ -413,8 +413,26 @@ CASES = [
     case(
         "a Parquet path that does not exist",
         lambda: weather("nowhere.parquet", TEMP),
-        FileNotFoundError,
-        "No such file or directory (os error 2): nowhere.parquet",
+        al.MissingFileError,
+        "the observations of view 'weather': there is no Parquet file at 'nowhere.parquet'\n"
+        "\n"
+        "hint: correct the path, relative to the folder of this process, or write the file first.",
+    ),
+    case(
+        "a pattern that no file matches",
+        lambda: weather("/nowhere/*.parquet", TEMP),
+        al.MissingFileError,
+        "the observations of view 'weather': there is no Parquet file at '/nowhere/*.parquet'\n"
+        "\n"
+        "hint: correct the path, or write the file first.",
+    ),
+    case(
+        "a spine that does not exist",
+        lambda: al.point_in_time_join("nospine.parquet", [weather(GOOD, TEMP)]),
+        al.MissingFileError,
+        "the spine: there is no Parquet file at 'nospine.parquet'\n"
+        "\n"
+        "hint: correct the path, relative to the folder of this process, or write the file first.",
     ),
     case(
         "an unknown argument of Observations",
