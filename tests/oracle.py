@@ -406,7 +406,10 @@ def variance(values: list[Any]) -> float | None:
 
 
 def quantile(values: list[Any], q: float) -> float:
-    """R8: quantiles interpolate linearly; sorted stably, so that 0.0 and -0.0 keep their order."""
+    """R8: quantiles interpolate linearly; sorted stably, so that 0.0 and -0.0 keep their order.
+
+    Beside or between equal infinities it is that infinity; between -inf and inf NaN.
+    """
     ordered = sorted(float(value) for value in values)
     place = (len(ordered) - 1) * q
     low = math.floor(place)
@@ -414,7 +417,7 @@ def quantile(values: list[Any], q: float) -> float:
     if fraction == 0:
         return ordered[low]
     gap = ordered[low + 1] - ordered[low]
-    if math.isinf(gap) and not math.isinf(ordered[low]) and not math.isinf(ordered[low + 1]):
+    if not math.isfinite(gap):
         return ordered[low] * (1.0 - fraction) + ordered[low + 1] * fraction
     return ordered[low] + gap * fraction
 

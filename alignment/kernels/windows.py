@@ -29,7 +29,7 @@ def _quantile(values: Any, n: int, share: float) -> float:
         return x
     y = float(values[i + 1])
     gap = y - x
-    if math.isinf(gap) and not math.isinf(x) and not math.isinf(y):  # further apart than a float can say
+    if not math.isfinite(gap):  # further apart than a float can say, or infinite themselves
         return x * (1.0 - part) + y * part
     return x + gap * part
 

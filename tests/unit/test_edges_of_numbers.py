@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 import pytest
 from makers import at
+from oracle import quantile
 
 import alignment as al
+
+INF = math.inf
 
 
 def joined(values: list[float], feature, engine: str = "local") -> list:
@@ -28,6 +33,25 @@ def test_a_quantile_between_values_further_apart_than_a_float_can_say_is_finite(
     # half way between -1e308 and 1e308, whose difference is infinite
     assert joined([-1e308, 1e308], al.window("x", "median", "2h"), engine) == 0.0
     assert joined([-1e308, 1e308], al.window("x", "q25", "2h"), engine) == -5e307
+
+
+@pytest.mark.parametrize("engine", ["local", "duckdb"])
+@pytest.mark.parametrize("aggregates", [["median"], ["median", "q25", "q75"]])  # one is selected, three are sorted for
+@pytest.mark.parametrize(
+    ("values", "median"),
+    [
+        ([-INF, -INF], -INF),
+        ([INF, INF], INF),
+        ([1.0, -INF], -INF),  # any way towards an infinity is infinitely far
+        ([INF, 1.0], INF),
+        ([INF, -INF], math.nan),  # no number is half way
+        ([-INF, 1.0, INF], 1.0),
+    ],
+)
+def test_a_quantile_beside_an_infinity_is_that_infinity(values, median, aggregates, engine):
+    found = joined(values, al.window("x", aggregates, "2h"), engine)
+    assert found == median or (math.isnan(median) and math.isnan(found))
+    assert repr(quantile(values, 0.5)) == repr(median)  # the oracle's
 
 
 @pytest.mark.parametrize("engine", ["local", "duckdb"])
