@@ -302,11 +302,9 @@ def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     if (unit := unit_of(available.dtype)) is None:
         return facts
     facts["unit"] = unit or None
-    one, other = plain_numbers(naive), plain_numbers(available)
-    distance = np.abs(one - other)
-    distance = distance[np.isfinite(distance) & (distance > 0)]
+    distance, other = distances_of(naive, available)
     if len(distance):
-        spread = float(np.std(other[np.isfinite(other)], ddof=1)) if np.isfinite(other).sum() > 1 else 0.0
+        spread = float(np.std(other, ddof=1)) if len(other) > 1 else 0.0
         mean = float(distance.mean())
         facts |= {
             "mean_difference": mean,
@@ -315,6 +313,16 @@ def _compare(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
             "mean_difference_sd": mean / spread if spread > 0 else None,
         }
     return facts
+
+
+def distances_of(naive: pl.Series, available: pl.Series) -> tuple[Numbers, Numbers]:
+    """How far apart two features are where both are finite and differ, and the finite numbers of the second."""
+    one, other = plain_numbers(naive), plain_numbers(available)
+    finite = np.isfinite(other)
+    both = finite & np.isfinite(one)
+    with np.errstate(over="ignore"):  # further apart than a float can say
+        distance = np.abs(one[both] - other[both])
+    return distance[np.isfinite(distance) & (distance > 0)], other[finite]
 
 
 def has_value(series: pl.Series) -> pl.Series:

@@ -17,6 +17,7 @@ from alignment.errors import DefinitionError, MissingColumnError
 from alignment.leakage_text import as_text
 
 NAN = float("nan")
+INF = float("inf")
 
 
 def compared(frame, *features, spine=None, **arguments):
@@ -50,6 +51,15 @@ def test_naive_sees_a_value_from_its_event_on():
         "mean_difference_sd": pytest.approx(1 / np.sqrt(0.5)),  # available: 1.0 and 2.0
         "unit": None,
     }
+
+
+def test_infinities_differ_and_are_no_distance_apart():
+    # Naive has -inf at 11:00 and 12:00, available 1.0 and -inf; what is infinite is no distance, and no warning (which is an error here).
+    frame = temps(("a", "10:00", "10:10", 1.0), ("a", "11:00", "11:10", -INF))
+    (row,) = compared(frame, al.latest("temp"))
+    assert (row["rows_differing"], row["mean_difference"], row["max_difference"]) == (1, None, None)
+    (row,) = compared(temps(("a", "10:00", "10:10", 1e308), ("a", "11:00", "11:10", -1e308)), al.latest("temp"))
+    assert (row["rows_differing"], row["max_difference"]) == (1, None)  # further apart than a float can say
 
 
 def test_naive_sees_the_last_revision_at_all_times():

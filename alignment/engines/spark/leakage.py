@@ -18,7 +18,7 @@ from alignment.engines.spark.packing import SPINE, unpack
 from alignment.engines.spark.run import bucket_counts, planned
 from alignment.engines.spark.spines import packed_spine
 from alignment.join import position_of
-from alignment.leakage import has_value, plain_numbers, unit_of
+from alignment.leakage import distances_of, has_value, unit_of
 from alignment.naive import naive_view
 from alignment.observations import FrameLike
 from alignment.parts import Pass, over
@@ -97,10 +97,8 @@ def difference(naive: pl.Series, available: pl.Series) -> dict[str, Any]:
     }
     if unit is None:
         return told
-    one, other = plain_numbers(naive), plain_numbers(available)
-    distance = np.abs(one - other)
-    known = other[np.isfinite(other)]
-    told["distances"] = distance[np.isfinite(distance) & (distance > 0)].tolist()
+    distance, known = distances_of(naive, available)
+    told["distances"] = distance.tolist()
     if len(known):
         told |= {"numbers": len(known), "mean": float(known.mean()), "squares": float(known.var() * len(known))}
     return told
