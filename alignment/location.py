@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import unquote, urlparse
 
-from alignment.errors import AddressError
+from alignment.errors import AddressError, StoreError
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs
@@ -39,7 +39,8 @@ class Location:
         storage_options: Credentials and settings, passed through to both; None for those of the environment.
     """
 
-    refusal: ClassVar[Callable[[], Exception]] = AddressError
+    refusal: ClassVar[Callable[..., Exception]] = AddressError
+    failure: ClassVar[type[Any]] = StoreError
     address: str
     storage_options: dict[str, str] | None = field(default=None, repr=False)
 
@@ -48,11 +49,16 @@ class Location:
         """The location that a user wrote.
 
         Raises:
-            AddressError: If it holds a user or a password.
+            AddressError: If it holds a user, a password or a query, or names no bucket.
         """
         text = os.fspath(address)
         if holds_secret(text):
             raise cls.refusal()
+        scheme, colon, rest = text.partition("://")
+        if colon and "?" in rest:
+            raise cls.refusal("holds a query, what comes after its question mark")
+        if colon and scheme != "file" and not rest.partition("/")[0]:
+            raise cls.refusal("names no bucket")
         if text.startswith("file://"):
             text = unquote(urlparse(text).path)
         if "://" not in text:
@@ -96,7 +102,8 @@ class Location:
         Raises:
             FileNotFoundError: If there is no such file; so for a table.
             TableNotFoundError: Likewise.
-            DeltaError: If the store keeps failing.
+            StoreError: If the store refuses, which is not asked again, or keeps failing.
+            DeltaError: If something else keeps failing.
             OSError: Likewise.
         """
         if self.folder is not None:
@@ -105,12 +112,31 @@ class Location:
 
         for attempt in range(1, TRIES):
             try:
-                return ask()
+                with self.plainly():
+                    return ask()
             except (FileNotFoundError, TableNotFoundError):
                 raise
-            except (DeltaError, OSError):
+            except (DeltaError, OSError) as error:
+                if getattr(error, "lasting", False):
+                    raise
                 time.sleep(0.05 * 2**attempt)
-        return ask()
+        with self.plainly():
+            return ask()
+
+    @contextlib.contextmanager
+    def plainly(self) -> Iterator[None]:
+        """What a store's client raises meanwhile says what is wrong, if it is about the store.
+
+        Raises:
+            StoreError: If the store refuses or fails.
+        """
+        try:
+            yield
+        except Exception as error:
+            told = None if self.folder is not None else self.failure.of(error, self.address)
+            if told is None:
+                raise
+            raise told from error
 
     def exists(self, name: str) -> bool:
         """Whether a file is here."""

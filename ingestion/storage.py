@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow.fs as pafs
 
 from alignment import location
-from ingestion.errors import AddressError
+from ingestion.errors import AddressError, StoreError
 
 try:
     import fcntl
@@ -34,6 +34,7 @@ class Location(location.Location):
     """
 
     refusal = AddressError
+    failure = StoreError
 
     def modified_us(self, name: str) -> int | None:
         """When a file was last changed, by the store's own clock."""

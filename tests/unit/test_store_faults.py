@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from deltalake.exceptions import TableNotFoundError
 
 import alignment
 import ingestion
+from alignment import location
 from alignment.store_faults import fault_of
+from ingestion.storage import Location
 
 PLACE = "s3://b-3fef14699d4b/logs/m"
 ARROW = "\n          \x1b[31m↳\x1b[0m "
@@ -74,11 +78,56 @@ SAID = {
         f"the store of '{PLACE}' refuses the request (403 Forbidden)",
         EITHER,
     ),
+    "no keys, so that the machine's metadata are asked for some": (
+        OSError(
+            f"Kernel error -> Generic S3 error{ARROW}Error performing PUT http://169.254.169.254/latest/api/token in 4.98ms - Server"
+            f" returned non-2xx status code{ARROW}403 Forbidden{ARROW}denied destination\n"
+        ),
+        "no keys",
+        f"no credentials were found for the store of '{PLACE}'",
+        "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..., and AWS_ENDPOINT_URL=https://... if it is not Amazon's own.",
+    ),
     "HTTP without leave": (
         OSError(f"Generic S3 error{ARROW}{GET}HTTP error{ARROW}builder error{ARROW}URL scheme is not allowed\n"),
         "plain http",
         f"the store of '{PLACE}' is at an http:// address, and HTTP without TLS was not allowed",
         "export AWS_ALLOW_HTTP=true, or set AWS_ENDPOINT_URL to an https:// address.",
+    ),
+}
+
+REFUSED = "http://127.0.0.1:9/b/logs/m/_delta_log/_last_checkpoint in 3.3s, after 10 retries, max_retries"
+DOWN = OSError(
+    f"Kernel error -> Generic S3 error{ARROW}Error performing GET {REFUSED}{ARROW}10, retry_timeout{ARROW}180s  - HTTP error{ARROW}"
+    f"error sending request{ARROW}client error (Connect){ARROW}tcp connect error{ARROW}Connection refused (os error 111)\n"
+)
+TROUBLE = {
+    "nobody listens": (
+        DOWN,
+        "out of reach",
+        f"the store of '{PLACE}' cannot be reached at http://127.0.0.1:9: connection refused",
+        "check AWS_ENDPOINT_URL and the network, then try again.",
+    ),
+    "no such host": (
+        OSError(
+            "object-store error: Generic S3 error: Error performing GET http://me:topsecret@no.such.host.invalid:9/b/r.parquet in"
+            " 13.121904174s, after 8 retries, max_retries: 8, retry_timeout: 30s  - HTTP error: error sending request (path:"
+            " s3://b/r.parquet)\n\nCaused by:\n    0: client error (Connect)\n    1: dns error\n    2: failed to lookup address"
+        ),
+        "out of reach",
+        f"the store of '{PLACE}' cannot be reached at http://no.such.host.invalid:9: the host name is not known",
+        "check AWS_ENDPOINT_URL and the network, then try again.",
+    ),
+    "a store that is busy": (
+        OSError(f"{LISTED}{ARROW}503 Service Unavailable{ARROW}{XML.format('SlowDown')}"),
+        "out of reach",
+        f"the store of '{PLACE}' fails: it answers 503 Service Unavailable (SlowDown)",
+        "try again later, or ask who runs it.",
+    ),
+    "something that nobody foresaw": (
+        OSError("Generic S3 error: the moon is full"),
+        "failed",
+        f"the store of '{PLACE}' fails",
+        "the error that this one was raised from has what its client says.",
     ),
 }
 
@@ -91,6 +140,65 @@ def test_what_cannot_get_better_says_what_is_wrong_and_what_to_do(case: str) -> 
         assert told is not None
         assert (str(told), told.reason, told.lasting) == (f"{problem}\n\nhint: {hint}", reason, True)
         assert isinstance(told, OSError), "who caught the client's own error catches this one too"
+
+
+@pytest.mark.parametrize("case", TROUBLE)
+def test_what_may_get_better_says_what_happened_and_where(case: str) -> None:
+    error, reason, problem, hint = TROUBLE[case]
+    told = ingestion.StoreError.of(error, PLACE)
+    assert told is not None
+    assert (str(told), told.reason, told.lasting) == (f"{problem}\n\nhint: {hint}", reason, False)
+
+
+def asked(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, ingestion.StoreError]:
+    """How often a store that fails so is asked, and what is raised in the end."""
+    monkeypatch.setattr("alignment.location.time.sleep", lambda _: None)
+    times = 0
+
+    def ask() -> None:
+        nonlocal times
+        times += 1
+        raise error
+
+    with pytest.raises(ingestion.StoreError) as caught:
+        Location.of(PLACE).patiently(ask)
+    assert caught.value.__cause__ is error
+    return times, caught.value
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_cannot_get_better_is_asked_once(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(SAID[case][0], monkeypatch)[0] == 1
+
+
+def test_a_store_that_is_out_of_reach_is_asked_again_before_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    times, told = asked(DOWN, monkeypatch)
+    assert (times, told.reason) == (5, "out of reach")
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("s3://bucket/logs?X-Amz-Signature=topsecret", "holds a query, what comes after its question mark"),
+        ("s3://topsecret@bucket/logs", "holds a user or a password"),
+        ("s3://", "names no bucket"),
+        ("s3:///logs", "names no bucket"),
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(address: str, fault: str) -> None:
+    asks: list[tuple[type[Exception], Callable[[], object]]] = [
+        (ingestion.AddressError, lambda: ingestion.open_log(address, "mast")),
+        (ingestion.AddressError, lambda: ingestion.create_log(address, "mast", entities=[])),
+        (ingestion.AddressError, lambda: ingestion.list_logs(address)),
+        (alignment.AddressError, lambda: location.Location.of(address)),
+    ]
+    for kind, ask in asks:
+        with pytest.raises(kind) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"the address {fault}\n\n"
+            "hint: write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
+        )
 
 
 def test_without_an_address_the_bucket_is_taken_from_the_error() -> None:
