@@ -83,6 +83,15 @@ def test_frames_of_spark(spark):
     same(here(al.point_in_time_join(asked_there, views, engine="spark", positions=2_000), expected), expected)
 
 
+def test_no_questions_of_no_rows_have_no_answers_in_any_number_of_buckets(spark):
+    frame, spine = stations(10), every("5h", ["s1"])
+    expected = al.point_in_time_join(spine.clear(), [weather(frame.clear(), *FEATURES)])
+    rows, questions = (spark.createDataFrame(one.to_arrow()).limit(0) for one in (frame, spine))
+    for empty, asked_for in ((rows, questions), (frame.clear(), spine.clear())):
+        got = join(asked_for, [weather(empty, *FEATURES)], buckets=3)
+        same(here(got, expected), expected)
+
+
 def test_frames_of_spark_whose_columns_have_dots_and_backticks_and_capitals(spark):
     names = {"station": "a.b", "temp": "t`mp", "state": "T`MP", "log_sequence": "log.seq", "event_time": "e.t"}
     frame = stations(300).rename(names)

@@ -236,6 +236,11 @@ def test_small_entities_are_dealt_out_evenly():
     assert rows.max() <= 1.01 * np.median(rows)  # twelve entities each
 
 
+def test_of_nothing_there_is_one_part():
+    parts = plan_parts([], 8, may_cut=True)
+    assert (parts.count, parts.of(np.array([1, 2**63], np.uint64)).tolist(), dict(parts.cuts)) == (1, [0, 0], {})
+
+
 def test_an_entity_that_may_not_be_cut_stays_whole():
     frame, instants = rows_of({"big": 5_000, "small": 10})
     parts = plan_parts([(tally(frame, ["site"], instants), 1)], 4, may_cut=False)

@@ -143,8 +143,10 @@ def plan_parts(tallies: Sequence[tuple[pl.DataFrame, int]], count: int, *, may_c
         may_cut: Whether an entity may be cut by time.
 
     Returns:
-        At most a few more parts than `count`.
+        At most a few more parts than `count`; one if there is nothing to deal out.
     """
+    if not tallies:
+        return Parts(1, np.zeros(1, np.uint32))
     told = pl.concat([one.with_columns(weight=pl.lit(weight, pl.Int64)) for one, weight in tallies]).with_columns(
         cost=pl.col("rows") * pl.col("weight")
     )
