@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from ingestion.batch import OWN_ISSUE, ROW, Batch, value_names
-from ingestion.errors import BatchError, CommitError, EventAfterArrivalError, SupersededError
+from ingestion.errors import BatchError, CommitError, EventAfterArrivalError, StoreError, SupersededError
 from ingestion.evolution import ATTEMPTS, add_columns, compare_columns, fit_rows, refuse_change, widen_columns
 from ingestion.instants import duration_us, from_us, system_clock
 from ingestion.ledger import HEARTBEATS, MOVES_ON, STAMPED, Poll
@@ -120,6 +120,7 @@ def append_batch(
         BackfillRefusedError: If the provider drops unchanged rows and these came between.
         BatchError: If given arrivals lie in the future.
         SupersededError: If another poll was recorded after `attempt.after`.
+        StoreError: If the store refuses: it has no such bucket, or the keys are wrong or may not.
     """
     together = attempt or Attempt()
     if together.whole_state is not None and table.definition.kind == "forecast":
@@ -158,6 +159,9 @@ def append_batch(
                 if outcome == "theirs":
                     return _already(table, batch, batch_id)
                 if outcome != "ours":
+                    refused = error if isinstance(error, StoreError) and error.lasting else None
+                    if refused is not None and not written:  # so nothing was sent that could become a commit
+                        raise refused from refused.__cause__
                     raise CommitError(table.provider, tries, error) from error
         confirmed = table.now_us()
         restamped = _confirm(table, batch_id, stamped.stamp_us, confirmed) if stamped.by_clock else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -582,9 +583,10 @@ def create_log(
     Raises:
         LogExistsError: If there is a log already and `exist_ok` is false.
         DefinitionError: If an argument cannot mean anything.
-        AddressError: If the address holds a user or a password.
+        AddressError: If the address holds a user, a password or a query, or names no bucket.
         UnsafeStoreError: If it is an object store that would lose commits.
-        DeltaError: If the store refuses.
+        StoreError: If the store refuses or is out of reach.
+        DeltaError: If no table can be made there.
         OSError: If the folder cannot be made.
 
     Example:
@@ -606,7 +608,7 @@ def create_log(
     )
     if (refused := refused_name({**dict.fromkeys(definition.entities), **dict(schema or {})})) is not None:
         raise DefinitionError("schema", f"schema: {refused[1]}", "choose another name.")
-    base = Location.of(root, storage_options)
+    base = _base(root, storage_options)
     location = base.child(provider)
     own = [Column(name, _instance(dtype)) for name, dtype in (schema or {}).items()]
     first = delta_fields([column for column in own if column.name in definition.entities])
@@ -635,8 +637,10 @@ def open_log(
 
     Raises:
         LogNotFoundError: If there is none.
+        AddressError: If the address holds a user, a password or a query, or names no bucket.
+        StoreError: If the store refuses or is out of reach.
     """
-    base = Location.of(root, storage_options)
+    base = _base(root, storage_options)
     if base.folder is not None and not _is_log(base, provider):
         raise LogNotFoundError(base.address, provider, list_logs(root))
     return ObservationLog(base.address, LogTable(base.child(provider), provider, clock or system_clock))
@@ -646,6 +650,18 @@ def list_logs(root: Address, *, storage_options: dict[str, str] | None = None) -
     """The providers that have a log at an address, in alphabetical order."""
     base = Location.of(root, storage_options)
     return [name for name in base.names() if not name.startswith(("_", ".")) and _is_log(base, name)]
+
+
+def _base(root: Address, storage_options: dict[str, str] | None) -> Location:
+    base = Location.of(root, storage_options)
+    escaped = re.search("%[0-9A-Fa-f]{2}", base.address) if base.folder is not None else None
+    if escaped is not None:  # deltalake would make and read the folder `a b` where `a%20b` is said
+        raise DefinitionError(
+            "root",
+            f"the folder {base.address!r} has {escaped[0]!r} in its name, which Delta reads as another character",
+            "name a folder whose path has no '%' before two digits or letters A to F.",
+        )
+    return base
 
 
 def _is_log(base: Location, provider: str) -> bool:

@@ -30,14 +30,14 @@ def refuse_unsafe_store(base: Location) -> None:
 
     Raises:
         UnsafeStoreError: If two writers made the same version.
-        DeltaError: If the store cannot be written at all.
-        OSError: Likewise.
+        StoreError: If the store cannot be written at all.
     """
     if base.folder is not None:
         return
     place = base.child(FOLDER, f"check-{uuid.uuid4().hex}")
     try:
-        DeltaTable.create(place.address, _SCHEMA, mode="error", storage_options=base.storage_options)
+        with base.plainly():
+            DeltaTable.create(place.address, _SCHEMA, mode="error", storage_options=base.storage_options)
         with ThreadPoolExecutor(WRITERS) as pool:
             for number in range(1, ROUNDS + 1):
                 tables = [DeltaTable(place.address, storage_options=base.storage_options) for _ in range(WRITERS)]

@@ -305,12 +305,13 @@ class LogTable:
         )
         for attempt in range(1, SENT_AGAIN + 1):
             try:
-                send(properties)
+                with self.location.plainly():
+                    send(properties)
                 break
             except (DeltaError, OSError) as error:
                 if self._was_made(target, token, error):
                     break
-                if self.location.folder is not None or attempt == SENT_AGAIN:
+                if self.location.folder is not None or attempt == SENT_AGAIN or getattr(error, "lasting", False):
                     raise  # nobody was quicker: the store failed, and may still make the commit
                 self.wait(attempt)
         self.sync_commit(target)
@@ -430,6 +431,12 @@ def create_table(
     """A new, empty table."""
     if location.folder is not None:
         location.folder.mkdir(parents=True, exist_ok=True)
+    with location.plainly():
+        _create(location, definition, fields)
+    return LogTable(location, definition.provider, clock)
+
+
+def _create(location: Location, definition: ProviderDefinition, fields: list[object]) -> None:
     DeltaTable.create(
         location.address,
         Schema(fields),  # type: ignore[arg-type]
@@ -446,7 +453,6 @@ def create_table(
         },
         raise_if_key_not_exists=False,
     )
-    return LogTable(location, definition.provider, clock)
 
 
 def _stats(frame: pl.DataFrame) -> str:

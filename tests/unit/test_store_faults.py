@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from deltalake.exceptions import TableNotFoundError
@@ -199,6 +200,23 @@ def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(address: st
             f"the address {fault}\n\n"
             "hint: write s3://bucket/prefix; credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."
         )
+
+
+def test_a_folder_whose_name_delta_would_read_as_another_is_refused(tmp_path: Path) -> None:
+    asks: list[Callable[[], object]] = [
+        lambda: ingestion.create_log(tmp_path / "a%20b", "mast", entities=[]),
+        lambda: ingestion.open_log(tmp_path / "a%20b", "mast"),
+    ]
+    for ask in asks:
+        with pytest.raises(ingestion.DefinitionError) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"the folder '{tmp_path}/a%20b' has '%20' in its name, which Delta reads as another character\n\n"
+            "hint: name a folder whose path has no '%' before two digits or letters A to F."
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert ingestion.create_log(tmp_path / "100% sure", "mast", entities=[]).position() == -1
+    assert ingestion.list_logs(tmp_path / "100% sure") == ["mast"]
 
 
 def test_without_an_address_the_bucket_is_taken_from_the_error() -> None:
