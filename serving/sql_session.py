@@ -191,16 +191,27 @@ class SqlSession:
                 else "open a database of your own in DuckDB, with the text of: asknown sql --print-macros",
             )
 
+    def _defined(self) -> set[str]:
+        """The views and functions that there are; told even where a transaction has failed."""
+        told = """
+            SELECT view_name FROM duckdb_views() WHERE NOT internal
+            UNION SELECT function_name FROM duckdb_functions() WHERE NOT internal"""
+        return {name for (name,) in self.connection.cursor().execute(told).fetchall()}
+
     def error(self, error: Exception) -> QueryError:
         """What DuckDB says, with a hint where one helps."""
         text, hint = str(error), ""
         if "does not exist" in text:
             names = [name for one in self.opened.values() for name in (one.names.view, f"{one.names.as_of}(t)")]
-            hint = f"there are {', '.join(names)}; DESCRIBE NAME lists the columns of a view."
+            left = [name for name in names if name.removesuffix("(t)") in self._defined()]
+            hint = f"there are {', '.join(left)}; DESCRIBE NAME lists the columns of a view." if left else ""
+            if len(left) < len(names):
+                hint = f"{hint}\nWhat was dropped comes back with .refresh, or in a new session.".lstrip()
         elif "No files found" in text or "No such file" in text:
             hint = "if a file of a log has gone, the log was compacted or erased from meanwhile: ask again, or .refresh"
-        elif "binder" in text.lower() and "_as_of" in text:
-            hint = "write it after FROM: FROM weather_as_of('2026-06-01T12:00:00Z')"
+        elif "binder" in text.lower() and (called := re.search(r"\b\w+_as_of\b", text)):
+            what = "give it an instant" if "supplied arguments" in text else "write it after FROM"
+            hint = f"{what}: FROM {called[0]}('2026-06-01T12:00:00Z')"
         return QueryError(text.strip(), hint)
 
 

@@ -117,6 +117,18 @@ def test_errors_say_what_there_is(logged: Path, capsys: pytest.CaptureFixture[st
     assert captured.out == ""
     assert captured.err.startswith("QueryError: Catalog Error: Table with name masts does not exist!")
     assert captured.err.endswith("hint: there are mast, mast_as_of(t); DESCRIBE NAME lists the columns of a view.\n")
+    assert run(["sql", "DROP VIEW mast; FROM mast"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "hint: there are mast_as_of(t); DESCRIBE NAME lists the columns of a view.\n"
+        "What was dropped comes back with .refresh, or in a new session.\n"
+    )
+    for query, hint in (
+        ("FROM mast_as_of()", "give it an instant: FROM mast_as_of('2026-06-01T12:00:00Z')"),
+        ("FROM mast_as_of(1, 2, 3)", "give it an instant: FROM mast_as_of('2026-06-01T12:00:00Z')"),
+        ("SELECT mast_as_of('2026-06-01')", "write it after FROM: FROM mast_as_of('2026-06-01T12:00:00Z')"),
+    ):
+        assert run(["sql", query]) == 2
+        assert capsys.readouterr().err.endswith(f"hint: {hint}\n")
     assert run(["sql", "FROM mast", "--root", "nowhere"]) == 3
     assert capsys.readouterr().err == (
         "NoLogsError: there are no logs at 'nowhere'\n\n"
