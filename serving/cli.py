@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import polars as pl
 import typer
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from alignment import errors as core
 from alignment.errors import AlignmentError
 from ingestion.errors import (
     IngestionError,
@@ -22,6 +23,7 @@ from ingestion.errors import (
     MissingColumnError,
     NaiveTimeError,
     SchemaChangeError,
+    StoreError,
     UnknownArrivalError,
 )
 from serving import (
@@ -57,6 +59,14 @@ NO: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 FAULT: Final = 70
+_UNREACHABLE: Final = (
+    core.MissingFileError,
+    core.StoreError,
+    StoreError,
+    ListeningError,
+    MissingExtraError,
+    NoLogsError,
+)
 
 app = typer.Typer(
     name="asknown",
@@ -130,14 +140,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error, type(error).__name__)
         if option := _option_for(error):
             say(f"      on the command line: {option}")
-        return UNREACHABLE if isinstance(error, ListeningError | MissingExtraError | NoLogsError) else USAGE
-    except (OSError, TableNotFoundError) as error:
-        complain(error, "cannot be reached")
-        return UNREACHABLE
-    except pl.exceptions.PolarsError as error:
-        if not is_about_storage(error):
+        return UNREACHABLE if isinstance(error, _UNREACHABLE) else USAGE
+    except (OSError, DeltaError, pl.exceptions.PolarsError) as error:
+        told = StoreError.of(error)  # rows are read where nobody could say yet what is wrong with their store
+        if told is None and not isinstance(error, OSError | TableNotFoundError) and not is_about_storage(error):
             raise
-        complain(error, "cannot be reached")
+        complain(told or error, "cannot be reached" if told is None else type(told).__name__)
         return UNREACHABLE
     except KeyboardInterrupt:
         complain(KeyboardInterrupt("stopped"), "interrupted")

@@ -43,8 +43,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
         raise OptionError(f"{path} is not a Parquet file", f"convert it: {reader}.write_parquet(...)") from error
 
 
-def is_about_storage(error: pl.exceptions.PolarsError) -> bool:
-    """Whether Polars passes on what the operating system said: a full disk, say."""
+def is_about_storage(error: Exception) -> bool:
+    """Whether Polars or deltalake passes on what the operating system said: a full disk, say."""
     return "os error" in str(error)
 
 
