@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRIES = 5
 """How often an object store is asked before its failure counts; its client tries busy and unreachable stores ten times each."""
+PATIENCE_S = 60.0
+"""After how long it is asked no more: a store that takes connections and answers nothing holds its client up for three minutes."""
 PIECE = 1 << 23
 """Bytes of a file that are on their way at once."""
 
@@ -110,6 +112,7 @@ class Location:
             return ask()
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
+        begun = time.monotonic()
         for attempt in range(1, TRIES):
             try:
                 with self.plainly():
@@ -117,7 +120,7 @@ class Location:
             except (FileNotFoundError, TableNotFoundError):
                 raise
             except (DeltaError, OSError) as error:
-                if getattr(error, "lasting", False):
+                if getattr(error, "lasting", False) or time.monotonic() - begun > PATIENCE_S:
                     raise
                 time.sleep(0.05 * 2**attempt)
         with self.plainly():

@@ -175,6 +175,8 @@ def test_what_cannot_get_better_is_asked_once(case: str, monkeypatch: pytest.Mon
 def test_a_store_that_is_out_of_reach_is_asked_again_before_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     times, told = asked(DOWN, monkeypatch)
     assert (times, told.reason) == (5, "out of reach")
+    monkeypatch.setattr(location, "PATIENCE_S", -1.0)  # as if the client had held it up for longer
+    assert asked(DOWN, monkeypatch)[0] == 1
 
 
 @pytest.mark.parametrize(
