@@ -113,7 +113,7 @@ class Dataset:
     def _written(self) -> Location:
         return place_of(self.folder or "")
 
-    def write(self, path: str | Path) -> Path | str:
+    def write(self, path: str | Path, *, layout: str = "parquet") -> Path | str:
         """Write `data.parquet` and `manifest.json` into the folder `path`; the manifest comes last.
 
         Logs that were read are told, so that an erasure finds the copy.
@@ -121,14 +121,20 @@ class Dataset:
         Args:
             path: A new folder, or an address in object storage as text, `"s3://bucket/prefix"`: credentials come from the environment,
                 the bytes are the same. For such an address the file is made in the system's folder of temporary files first.
+            layout: `"parquet"`; a data set of Spark has another besides.
 
         Returns:
             Where the manifest is; an address in object storage is a text.
 
         Raises:
             AddressError: If the address holds a user or a password.
-            DatasetError: If there is another data set.
+            DatasetError: If there is another data set, or another `layout` is asked for.
         """
+        if layout != "parquet":
+            raise DatasetError(
+                f"layout={layout!r} is none of a data set that is built here: it is one Parquet file",
+                'leave it out; of engine="spark" there is layout="delta" too.',
+            )
         place = place_of(path)
         check_place(place, self.manifest["content_hash"])
         json.dumps(self.manifest)  # what cannot be written down is said before anything is there
@@ -257,6 +263,8 @@ def build_dataset(
     tally = Tally(recipe, known_until(views, recipe.as_of_us))
     place = None if into is None else place_of(into)
     if engine == "spark":
+        if into is not None:
+            check_empty(into)
         from alignment.engines.spark.dataset import build
 
         moved = transform_arrivals(views, outages=outages, delays=delays, seed=seed)
@@ -296,6 +304,17 @@ def build_dataset(
         dataset.write(into)
         dataset.folder = told_of(into)
     return dataset
+
+
+def check_empty(path: str | Path) -> None:
+    """Refuse a place that holds anything, as data sets of Spark must: before a session is asked for, which takes its time.
+
+    Raises:
+        AddressError: If the address holds a user or a password.
+        DatasetError: If something is there.
+    """
+    if place_of(path).names():
+        raise DatasetError(f"{told_of(path)} is not empty", "write to a new folder; data sets are not overwritten.")
 
 
 def _larger(

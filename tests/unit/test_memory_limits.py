@@ -85,6 +85,12 @@ def test_a_limit_below_what_the_process_has_is_refused() -> None:
         al.point_in_time_join(asked(), meter(observed()), memory_limit="10MiB")
 
 
+def test_a_folder_that_holds_something_is_refused_before_spark_is_started(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="is not empty"):
+        al.build_dataset(asked(), meter(observed()), engine="spark", into=tmp_path)
+
+
 @pytest.mark.parametrize("engine", ["duckdb", "spark"])
 @pytest.mark.parametrize("ask", [al.point_in_time_join, al.build_dataset])
 def test_an_engine_that_keeps_no_limit_refuses_it(ask: Any, engine: str) -> None:
@@ -162,6 +168,18 @@ def test_a_data_set_in_parts_can_be_copied_and_written_again(tmp_path: Path) -> 
     assert (tmp_path / "two/data.parquet").read_bytes() == (tmp_path / "one/data.parquet").read_bytes()
     dataset.write(tmp_path / "one")
     build()
+
+
+def test_a_data_set_of_this_machine_has_one_layout(tmp_path: Path) -> None:
+    made = al.build_dataset(asked(5), meter(observed(5)))
+    with pytest.raises(DatasetError) as raised:
+        made.write(tmp_path / "one", layout="delta")
+    assert str(raised.value) == (
+        "layout='delta' is none of a data set that is built here: it is one Parquet file\n\n"
+        'hint: leave it out; of engine="spark" there is layout="delta" too.'
+    )
+    made.write(tmp_path / "one", layout="parquet")
+    assert names(tmp_path / "one") == ["data.parquet", "manifest.json"]
 
 
 @pytest.mark.usefixtures("small")
