@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignment.errors import MemoryLimitError
 from alignment.estimates import MOST_ROWS
-from alignment.memory import LEAST, Portions, buckets_under, parse_bytes, size_text
+from alignment.memory import (
+    RESERVE,
+    Portions,
+    begun_bytes,
+    buckets_under,
+    least_limit,
+    parse_bytes,
+    resident_bytes,
+    room_under,
+    size_text,
+)
 from alignment.unit_costs import MEMORY_WITHIN, UnitCosts
 
 if TYPE_CHECKING:
@@ -89,6 +98,8 @@ def advise(
     memory_limit: str | int | None,
     costs: UnitCosts,
     certain: bool = True,
+    engine: str | None = None,
+    resident: int | None = None,
 ) -> Advice:
     """Which engine to use.
 
@@ -101,24 +112,34 @@ def advise(
         memory_limit: How much may be used; None to find one.
         costs: What the steps cost.
         certain: Whether all reads could be counted.
+        engine: The one that is asked for; None for the one that will do.
+        resident: What the process has in memory that planned so far, bytes; None asks.
 
     Raises:
         MemoryLimitError: If `memory_limit` is none, or leaves too little to begin.
     """
+    if engine is not None and engine != "local":
+        will_do = advise(
+            *(reads, passes, peak, seconds),
+            memory=memory,
+            memory_limit=None,
+            costs=costs,
+            certain=certain,
+            resident=resident,
+        )
+        return _asked_for(engine, passes, will_do)
     most = int(peak * MEMORY_WITHIN)
+    read = sum(read.extent.stored_rows or read.extent.rows_most or 0 for read in reads if not read.extent.in_memory)
+    begun = max(resident_bytes() if resident is None else resident, costs.base_bytes - RESERVE) + begun_bytes(read)
     if memory_limit is not None:
         memory = parse_bytes(memory_limit)
+        room_under(memory_limit, planned=begun, frames=any(read.extent.in_memory for read in reads))
     longest = max(reads, key=lambda read: read.extent.rows_most or 0)
     too_many = (longest.extent.rows_most or 0) > MOST_ROWS
     spilled = sum(one.bytes for one in passes)
     if seconds > LONG:
-        from alignment.engines.spark.run import ROWS_PER_BUCKET
-
-        return Advice(
-            {"engine": "spark"},
-            f"it takes about {hours(seconds)} of processor time, which Spark divides by its cores.",
-            max(-(-one.rows // ROWS_PER_BUCKET) for one in passes),
-            spilled,
+        return _on_spark(
+            passes, f"it takes about {hours(seconds)} of processor time, which Spark divides by its cores."
         )
     if not too_many and (memory is None or most <= memory):
         there = "allowed" if memory_limit is not None else "there are"
@@ -128,14 +149,8 @@ def advise(
         return Advice(
             {"engine": "local"}, f"{what} takes about {size_text(peak)}, at most {size_text(most)}{fits}{unless}."
         )
-    limit = memory_limit if memory_limit is not None else _limit(memory if memory is not None else most, costs)
-    room = parse_bytes(limit) - costs.base_bytes  # of a new process
-    if room < LEAST:
-        raise MemoryLimitError(
-            f"memory_limit={limit!r} leaves too little: a process that has read nothing takes {size_text(costs.base_bytes)}",
-            f'allow at least "{_limit(0, costs)}".',
-        )
-    group = Portions.of(room).group
+    limit = memory_limit if memory_limit is not None else _limit(memory if memory is not None else most, begun)
+    group = Portions.of(room_under(limit, planned=begun)).group
     buckets = max(buckets_under(one.cost, group) if one.divisible else 1 for one in passes)
     why = (
         f"{longest.name} has {longest.extent.rows_most or 0:,} rows, and {MOST_ROWS:,} are the most that fit into one read"
@@ -144,6 +159,30 @@ def advise(
     )
     laid_aside = sum(one.rows for one in passes) / 1e6 * costs.spill_rows
     return Advice({"engine": "local", "memory_limit": str(limit)}, f"{why}.", buckets, spilled, laid_aside)
+
+
+def _on_spark(passes: Sequence[Together], reason: str) -> Advice:
+    from alignment.engines.spark.run import bucket_count
+
+    return Advice(
+        {"engine": "spark"}, reason, max(bucket_count(one.rows, 1) for one in passes), sum(one.bytes for one in passes)
+    )
+
+
+def _asked_for(engine: str, passes: Sequence[Together], will_do: Advice) -> Advice:
+    """The engine that is asked for, and what is known of it."""
+    instead = "" if will_do.arguments == {"engine": engine} else f" {will_do.code} would do: {will_do.reason}"
+    if engine != "spark":
+        return Advice(
+            {"engine": engine}, f"it is asked for; memory and time are told of the local engine alone.{instead}"
+        )
+    found = _on_spark(passes, "")
+    shuffles = "one shuffle" if len(passes) == 1 else f"{len(passes)} shuffles, one after the other"
+    buckets = (
+        "one bucket" if found.buckets == 1 else f"at least {found.buckets:,} buckets, more the more cores there are"
+    )
+    reason = f"it is asked for, and takes {shuffles}, in {buckets}.{instead}"
+    return Advice(found.arguments, reason, found.buckets, found.spilled_bytes)
 
 
 def hours(seconds: float) -> str:
@@ -159,7 +198,9 @@ def hours(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def _limit(memory: int, costs: UnitCosts) -> str:
+def _limit(memory: int, begun: int) -> str:
     """A limit that leaves something to others: whole GiB, or MiB below four; not less than can be kept."""
-    share = max(int(memory * _SHARE), costs.base_bytes + LEAST + _MIB)
-    return f"{share // _GIB}GiB" if share >= 4 * _GIB else f"{share // _MIB}MiB"
+    share, least = int(memory * _SHARE), least_limit(begun)
+    if share < least:
+        return f"{least // _MIB}MiB"
+    return f"{share // _GIB}GiB" if share // _GIB >= 4 and share // _GIB * _GIB >= least else f"{share // _MIB}MiB"

@@ -15,7 +15,7 @@ from alignment.durations import instant_us, nearest_instant
 from alignment.engines.local import earliest_needed
 from alignment.estimates import Need, need_of
 from alignment.extents import Extent, SpineExtent, measure_rows, measure_spine, width_of
-from alignment.join import Positions, check_positions, check_views, position_of
+from alignment.join import Positions, check_engine, check_limit, check_positions, check_views, position_of
 from alignment.labels import Label, label_source
 from alignment.memory import BESIDES, COPIES, question_cost
 from alignment.observations import FrameLike, Observations
@@ -162,6 +162,7 @@ def plan_dataset(
     memory: int | None = None,
     memory_limit: str | int | None = None,
     costs: UnitCosts | None = None,
+    engine: str | None = None,
 ) -> BuildPlan:
     """What `build_dataset` with these arguments would read, how much memory and time it would take, and which engine to use.
 
@@ -180,6 +181,7 @@ def plan_dataset(
         memory: How much memory there is, bytes; None if that is not known.
         memory_limit: How much may be used, e.g. `"4GiB"`, instead of a limit that the advice would name.
         costs: What the steps cost; None for the machine that was measured.
+        engine: The one that is asked for; None lets the advice choose. Figures are those of the local engine in any case.
 
     Returns:
         The plan. Rows of a log are exact unless a bound cuts a file; time and memory are about.
@@ -203,6 +205,8 @@ def plan_dataset(
 
     views = [views] if isinstance(views, FeatureView) else list(views)
     check_views(views)
+    check_engine(engine or "local")
+    check_limit(memory_limit, engine or "local")
     check_positions(views, positions)
     costs = costs or UnitCosts()
     at = {view.name: position_of(view, positions) for view in views}
@@ -253,6 +257,7 @@ def plan_dataset(
         memory_limit=memory_limit,
         costs=costs,
         certain=not unknown,
+        engine=engine,
     )
     notes = _notes(reads, asked, unknown)
     return BuildPlan(asked, reads, passes, as_of_us, peak, seconds, advice, unknown, notes, costs)

@@ -101,6 +101,7 @@ def _figures(plan: Told) -> dict[str, str]:
         found["time"] += f"; about {hours(advice['spill_seconds'])} more under the limit"
     if advice["buckets"] is not None:
         buckets = advice["buckets"]
-        kept = f", {size_text(advice['spilled_bytes'])} kept on disk meanwhile" if buckets > 1 else ""
+        what = "shuffled" if advice["arguments"]["engine"] == "spark" else "kept on disk meanwhile"
+        kept = f", {size_text(advice['spilled_bytes'])} {what}" if buckets > 1 else ""
         found["buckets"] = f"{buckets:,}{kept}"
     return found

@@ -138,11 +138,19 @@ class Larger:
         Raises:
             MemoryLimitError: If too little is left to begin.
         """
-        room = room_under(limit)
+        room = room_under(limit, frames=self._holds_frames(spine))
         if fits(spine, self.task(), room // 2 if self.moved else room):
             return None
         self.check()
         return self.parts(spine, Portions.of(room))
+
+    def _holds_frames(self, spine: FrameLike) -> bool:
+        """Whether rows were passed that are in memory."""
+        given = [spine, *(view.observations.frame for view in self.views if view.observations.source is None)]
+        lazy = [one for one in given if isinstance(one, pl.LazyFrame)]
+        return len(lazy) + sum(isinstance(one, str | Path) for one in given) < len(given) or any(
+            "DF [" in one.explain(optimized=False) for one in lazy
+        )
 
     def whole(self, limit: str | int, spine: FrameLike) -> pl.DataFrame | None:
         """The rows of `under` in one frame.

@@ -18,6 +18,11 @@ RESERVE = 160 * _MIB
 """What the process still comes to need besides rows: compiled code, threads, memory that was given back and is not gone yet."""
 LEAST = 96 * _MIB
 """With less than that left nothing is begun."""
+_BEGUN = 96 * _MIB
+_TIMES, _MOST_TIMES = 24, 1 << 24
+"""Bytes for each row whose times are read, and of how many rows at once."""
+_SLACK = 64 * _MIB
+"""By so much the same process differs from one run to the next."""
 COPIES = 2.5
 """How often a row's columns are in memory while it is answered from."""
 BESIDES = 80.0
@@ -112,17 +117,44 @@ def resident_bytes() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def room_under(limit: str | int) -> int:
+def begun_bytes(rows: int) -> int:
+    """What a build comes to have, besides what planning it took, before it looks at its limit: it reads all rows' times first.
+
+    Example:
+        >>> begun_bytes(0) >> 20, begun_bytes(6_000_000) >> 20, begun_bytes(10**9) >> 20
+        (96, 233, 480)
+    """
+    return _BEGUN + _TIMES * min(rows, _MOST_TIMES)
+
+
+def least_limit(used: float) -> int:
+    """The least limit to name for a process that has so many bytes in memory, in whole MiB; `room_under` accepts it.
+
+    Example:
+        >>> least_limit(100 << 20) >> 20
+        420
+    """
+    return -(-int(used + RESERVE + LEAST + _SLACK) // _MIB) * _MIB
+
+
+def room_under(limit: str | int, *, planned: int | None = None, frames: bool = True) -> int:
     """How many bytes a limit leaves for rows.
+
+    Args:
+        limit: How much memory the process may take.
+        planned: What a process that is only planned will have in memory, bytes; None for what this one has.
+        frames: Whether frames were passed that are in memory.
 
     Raises:
         MemoryLimitError: If that is too little to begin.
     """
-    allowed, used = parse_bytes(limit), resident_bytes()
+    allowed, used = parse_bytes(limit), resident_bytes() if planned is None else planned
     room = allowed - used - RESERVE
     if room < LEAST:
+        has = "the process already has" if planned is None else "before it reads a row a build may have"
+        instead = ", or pass paths instead of frames" if frames else ""
         raise MemoryLimitError(
-            f"memory_limit={limit!r} leaves too little: the process already has {size_text(used)} in memory",
-            f'allow at least "{-(-(used + RESERVE + LEAST) // _MIB)}MiB", or pass paths instead of frames.',
+            f"memory_limit={limit!r} leaves too little: {has} {size_text(used)} in memory",
+            f'allow at least "{least_limit(used) // _MIB}MiB"{instead}.',
         )
     return room

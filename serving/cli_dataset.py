@@ -10,7 +10,9 @@ import polars as pl
 import typer
 
 import alignment as al
+from alignment.dataset import check_empty
 from alignment.dataset_writing import MANIFEST
+from alignment.join import check_limit
 from serving import delay_options, outage_options, render
 from serving.cli_log import Json, instant
 from serving.declarations import read_declarations
@@ -97,16 +99,6 @@ def build(
         raise typer.BadParameter("missing: name a new folder, e.g. sets/one.", param_hint="OUT")
     declared = read_declarations(views)
     moment = None if as_of is None else instant(as_of, "--as-of")
-    if dry_run:
-        plan(
-            *(declared, spine, moment),
-            service=service,
-            variant=variant,
-            memory_limit=memory_limit,
-            moved=bool(outage or delay),
-            as_json=as_json,
-        )
-        return
     if spill is not None and memory_limit is None:
         raise OptionError("--spill is given, and no limit that something would not fit in", "add --memory-limit 4GiB")
     if memory_limit is not None and engine != "local":
@@ -119,7 +111,21 @@ def build(
             f"--providers checks the whole set in memory, and {other} says that it need not fit",
             "leave one of them out",
         )
+    check_limit(memory_limit, engine, spill)
+    if dry_run:
+        plan(
+            *(declared, spine, moment),
+            service=service,
+            variant=variant,
+            engine=engine,
+            memory_limit=memory_limit,
+            moved=bool(outage or delay),
+            as_json=as_json,
+        )
+        return
     assert out is not None  # noqa: S101 - else refused above
+    if engine == "spark":
+        check_empty(out)
     with spark_session(engine) as spark:
         dataset = al.build_dataset(
             spine_of(declared, spine, read=memory_limit is None and engine != "spark"),
@@ -159,6 +165,7 @@ def plan(
     *,
     service: str | None,
     variant: str | None,
+    engine: str,
     memory_limit: str | None,
     moved: bool,
     as_json: bool,
@@ -171,6 +178,7 @@ def plan(
         as_of: Nothing that arrived later counts.
         service: Name of a service.
         variant: Name of one of its variants.
+        engine: What is asked for; the local one leaves it to the advice.
         memory_limit: How much memory may be taken; None for what there is.
         moved: Whether arrivals are to be moved.
         as_json: For programs.
@@ -187,6 +195,7 @@ def plan(
         variant=variant,
         memory=available_memory(),
         memory_limit=memory_limit,
+        engine=None if engine == "local" else engine,
     )
     if moved:
         render.say("what it takes to move arrivals (--outage, --delay) is in no figure")

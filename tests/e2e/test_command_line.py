@@ -472,6 +472,14 @@ def test_a_dry_run_says_what_a_build_would_read_and_writes_nothing(
     plan = json.loads(capsys.readouterr().out)
     assert (plan["reads"][0]["provider"], plan["reads"][0]["stored_rows"]) == ("mast", 6)
     assert sorted(Path().rglob("*")) == before
+    assert run(["dataset", "build", "views.py", "--dry-run", "--engine", "spark"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        'advice: engine="spark"\nit is asked for, and takes one shuffle, in one bucket. engine="local" would do' in text
+    )
+    assert text.endswith("on the command line: --engine spark\n")
+    assert run(["dataset", "build", "views.py", "--dry-run", "--engine", "sparc"]) == 2
+    assert "UnknownEngineError: no engine is called 'sparc'" in capsys.readouterr().err
     assert run(["dataset", "build", "views.py"]) == 2
     assert "name a new folder, e.g. sets/one" in capsys.readouterr().err
 
@@ -490,6 +498,10 @@ def test_a_build_under_a_memory_limit_gives_the_same_bytes(logged: Path, capsys:
         (["--memory-limit", "8GiB", "--engine", "duckdb"], "hint: leave one of them out"),
         (["--memory-limit", "8GiB", "--engine", "spark"], "hint: leave one of them out"),
         (["--engine", "spark", "--providers", "x.yaml"], "hint: leave one of them out"),
+        (["--memory-limit", "8GiB", "--engine", "spark", "--dry-run"], "hint: leave one of them out"),
+        (["--memory-limit", "8GiB", "--spill", "s3://bucket/x"], "hint: name one, e.g. spill='/data/tmp'"),
+        (["--memory-limit", "8GiB", "--spill", "s3://bucket/x", "--dry-run"], "hint: name one, e.g. spill='/data/tmp'"),
+        (["--engine", "spark"], "hint: write to a new folder"),  # said before Spark is started
         (["--memory-limit", "300MiB", "--dry-run"], "hint: allow at least "),
     ):
         assert run([*command, *more]) == 2, more

@@ -30,6 +30,9 @@ PUBLIC_MODULES = {
     # Where files are, which the core writes too, and how a data set's are written.
     "alignment.dataset_writing",
     "alignment.location",
+    # What a command refuses before it begins.
+    "alignment.dataset",
+    "alignment.join",
     "alignment.service_binding",
     # What a server's state is made of, in memory or elsewhere: rows in canonical form, their arrangement, the evaluator's store.
     "alignment.features",

@@ -19,7 +19,7 @@ from alignment.engines import spilling
 from alignment.estimates import arranged_width, row_width
 from alignment.extents import Extent, measure_rows, measure_spine
 from alignment.larger import Larger
-from alignment.memory import Portions, buckets_under, parse_bytes
+from alignment.memory import Portions, buckets_under, parse_bytes, room_under
 from serving.machine import available_memory
 from tests.makers import asked, at, temps, weather
 
@@ -225,12 +225,53 @@ def test_advice_is_the_simplest_engine_that_will_do(log: ingestion.ObservationLo
     assert small.buckets == 64
     assert small.spill_seconds == 300 * al.UnitCosts().spill_rows
     assert advice(memory=40 << 30, memory_limit="4GiB").arguments == {"engine": "local", "memory_limit": "4GiB"}
-    assert advice(memory=1).arguments == {"engine": "local", "memory_limit": "397MiB"}  # the least that can be kept
-    with pytest.raises(al.MemoryLimitError, match="leaves too little: a process that has read nothing takes 300.4 MiB"):
-        advice(memory_limit="300MiB")
+    # 315 MB less 160 MiB, 96 MiB that a build comes to have and 24 bytes for each of 80 rows, 160 and 96 MiB to begin with, 64 MiB between runs
+    assert advice(memory=1, resident=0).arguments == {"engine": "local", "memory_limit": "557MiB"}
+    with pytest.raises(al.MemoryLimitError) as raised:
+        advice(memory_limit="300MiB", resident=200 << 20)
+    assert str(raised.value) == (
+        "memory_limit='300MiB' leaves too little: before it reads a row a build may have 296.0 MiB in memory\n\n"
+        'hint: allow at least "617MiB".'
+    )
     far = advice(memory=40 << 30, seconds=100_000.0)
     assert (far.arguments, far.buckets) == ({"engine": "spark"}, 300)
     assert far.reason == "it takes about 27.8 h of processor time, which Spark divides by its cores."
+
+
+def test_the_least_that_is_named_is_a_limit_that_a_build_accepts(log: ingestion.ObservationLog) -> None:
+    reads, passes = large(al.plan_dataset(spine(0, 100), [weather(log, al.latest("temp"))]), 300_000_000)
+    found = advise(reads, passes, 20 << 30, 60.0, memory=1, memory_limit=None, costs=al.UnitCosts())
+    assert room_under(found.arguments["memory_limit"]) > 0
+    with pytest.raises(al.MemoryLimitError) as raised:
+        room_under("10MiB", frames=False)
+    named = raised.value.hint.split('"')[1]
+    assert room_under(named) > 0
+    assert "frames" not in str(raised.value)
+
+
+def test_an_engine_that_is_asked_for_is_what_the_plan_is_about(log: ingestion.ObservationLog) -> None:
+    views = [weather(log, al.latest("temp"))]
+    with pytest.raises(al.UnknownEngineError, match="no engine is called 'sparc'"):
+        al.plan_dataset(spine(0, 100), views, engine="sparc")
+    with pytest.raises(al.DefinitionError, match="memory_limit='4GiB' is given with engine='spark'"):
+        al.plan_dataset(spine(0, 100), views, engine="spark", memory_limit="4GiB")
+    for engine, reason in (
+        ("spark", "it is asked for, and takes one shuffle, in one bucket. "),
+        ("duckdb", "it is asked for; memory and time are told of the local engine alone. "),
+    ):
+        told = al.plan_dataset(spine(0, 100), views, engine=engine, memory=16 << 30).advice
+        assert told.options == f"--engine {engine}"
+        assert told.reason.startswith(f'{reason}engine="local" would do: everything at once takes about ')
+
+
+def test_spark_is_said_to_make_a_bucket_of_a_million_rows(log: ingestion.ObservationLog) -> None:
+    reads, passes = large(al.plan_dataset(spine(0, 100), [weather(log, al.latest("temp"))]), 300_000_000)
+    costs = al.UnitCosts()
+    found = advise(reads, passes, 20 << 30, 1e6, memory=None, memory_limit=None, costs=costs, engine="spark")
+    assert found.reason == (
+        "it is asked for, and takes one shuffle, in at least 300 buckets, more the more cores there are."
+    )
+    assert (found.buckets, found.spilled_bytes) == (300, 15_000_000_000)
 
 
 def test_more_rows_than_32_bits_number_are_never_read_at_once(log: ingestion.ObservationLog) -> None:

@@ -85,6 +85,21 @@ def test_a_limit_below_what_the_process_has_is_refused() -> None:
         al.point_in_time_join(asked(), meter(observed()), memory_limit="10MiB")
 
 
+def test_who_passes_paths_is_not_told_to_pass_paths(tmp_path: Path) -> None:
+    paths = {"spine": tmp_path / "spine.parquet", "rows": tmp_path / "rows.parquet"}
+    asked().write_parquet(paths["spine"])
+    observed().write_parquet(paths["rows"])
+    for questions, rows, told in (
+        (paths["spine"], paths["rows"], False),
+        (str(paths["spine"]), pl.scan_parquet(paths["rows"]), False),
+        (asked(), paths["rows"], True),
+        (paths["spine"], observed(), True),
+    ):
+        with pytest.raises(MemoryLimitError, match="allow at least") as raised:
+            al.build_dataset(questions, meter(rows), memory_limit="10MiB")
+        assert ("or pass paths instead of frames" in str(raised.value)) == told
+
+
 def test_a_folder_that_holds_something_is_refused_before_spark_is_started(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(DatasetError, match="is not empty"):
