@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -61,6 +62,8 @@ class Location:
             raise cls.refusal("holds a query, what comes after its question mark")
         if colon and scheme != "file" and not rest.partition("/")[0]:
             raise cls.refusal("names no bucket")
+        if re.match("(s3a?|gs|az):", text) and not colon:
+            raise cls.refusal("has one slash after its colon, or none, and two are needed")
         if text.startswith("file://"):
             text = unquote(urlparse(text).path)
         if "://" not in text:

@@ -186,6 +186,7 @@ def test_a_store_that_is_out_of_reach_is_asked_again_before_that_counts(monkeypa
         ("s3://topsecret@bucket/logs", "holds a user or a password"),
         ("s3://", "names no bucket"),
         ("s3:///logs", "names no bucket"),
+        ("s3:/bucket/logs", "has one slash after its colon, or none, and two are needed"),
     ],
 )
 def test_an_address_that_cannot_be_meant_is_refused_and_not_repeated(address: str, fault: str) -> None:
