@@ -14,6 +14,7 @@ _OURS = re.compile(
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"\b([345]\d\d) ([A-Z][A-Za-z -]*[A-Za-z])")
 _ENDPOINT = re.compile(r"Error performing [A-Z]+ (https?://)(?:[^/@\s]*@)?([^/?\s]+)")
+_ASKED = re.compile(r"Error performing ([A-Z]+) https?://[^/\s]+(/[^?\s]*)")
 _AT_POLARS = re.compile(r"\(path: (\w+://[^/)]+)")
 _NO_KEYS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal", "redentials")
 _SECRETS = {
@@ -126,7 +127,8 @@ def _trouble(text: str, code: str, place: str) -> StoreFault:
     endpoint = f" at {found[1]}{found[2]}" if found else ""
     status = _STATUS.search(text)
     if status:
-        answer = f"{status[1]} {status[2]}{f' ({code})' if code else ''}"
+        asked = _ASKED.search(text)
+        answer = f"{status[1]} {status[2]}{f' ({code})' if code else ''}{f' to {asked[1]} {asked[2]}' if asked else ''}"
         reason: Reason = "out of reach" if status[1].startswith("5") else "failed"
         return StoreFault(reason, f"{place} fails: it answers {answer}", "try again later, or ask who runs it.")
     lower = text.lower()

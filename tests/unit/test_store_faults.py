@@ -121,7 +121,7 @@ TROUBLE = {
     "a store that is busy": (
         OSError(f"{LISTED}{ARROW}503 Service Unavailable{ARROW}{XML.format('SlowDown')}"),
         "out of reach",
-        f"the store of '{PLACE}' fails: it answers 503 Service Unavailable (SlowDown)",
+        f"the store of '{PLACE}' fails: it answers 503 Service Unavailable (SlowDown) to GET /b-3fef14699d4b",
         "try again later, or ask who runs it.",
     ),
     "something that nobody foresaw": (
