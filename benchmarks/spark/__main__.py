@@ -21,7 +21,7 @@ from benchmarks.environments import HERE
 from benchmarks.spark.cluster import cluster
 from benchmarks.spark.data import Files, even, skewed
 from benchmarks.spark.statements import ANSWERS, FORMS, PICKED, Question, features, statement
-from benchmarks.spark.tasks import stages
+from benchmarks.spark.tasks import stages, wait_until_idle
 
 CLOSE = 1e-9
 CASES = ("sql", "overhead", "skew")
@@ -106,6 +106,7 @@ def _sql(session: Any, chosen: argparse.Namespace) -> list[dict[str, Any]]:
 def _finished(session: Any, run: Callable[[], Any], longest: float) -> bool:
     """Run it; False if it took longer than that many seconds and was cancelled."""
     given_up = threading.Event()
+    session.sparkContext.setInterruptOnCancel(True)
 
     def cancel() -> None:
         given_up.set()
@@ -118,6 +119,7 @@ def _finished(session: Any, run: Callable[[], Any], longest: float) -> bool:
     except Exception:
         if not given_up.is_set():
             raise
+        wait_until_idle(session)
         return False
     finally:
         timer.cancel()

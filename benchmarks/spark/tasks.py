@@ -53,6 +53,21 @@ def stages(session: Any, *, after: int = -1) -> list[Stage]:
     return sorted(found, key=lambda stage: stage.number)
 
 
+def wait_until_idle(session: Any, *, seconds: float = 600) -> None:
+    """Wait for tasks of a cancelled job: one that is sorting does not look up, and would slow down what comes next.
+
+    Raises:
+        TimeoutError: If some still run after so long.
+    """
+    context = session.sparkContext
+    base = f"{context.uiWebUrl}/api/v1/applications/{context.applicationId}/executors"
+    until = time.monotonic() + seconds
+    while sum(one["activeTasks"] for one in _get(base)):
+        if time.monotonic() > until:
+            raise TimeoutError(f"tasks of a cancelled job still run after {seconds:.0f} s")
+        time.sleep(1.0)
+
+
 def _get(address: str) -> Any:
     with urlopen(address, timeout=30) as answer:
         return json.load(answer)
