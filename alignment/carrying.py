@@ -28,6 +28,7 @@ def carried(
     after_us: int,
     as_of_us: int | None,
     removals: int | Removals | None = None,
+    alone: bool = False,
 ) -> pl.Series:
     """Which rows a question after an instant may need, of those that had arrived by then.
 
@@ -37,11 +38,13 @@ def carried(
     Args:
         views: Views of a pass that read these rows.
         rows: Of their input: everything that had arrived by `after_us`, or what was kept of it at an earlier instant and all that
-            arrived since. Of a stretch of time alone: what is kept then is what may be needed of the stretch.
+            arrived since; or only some of these rows, see `alone`.
         after_us: No question is asked at this instant or before, microseconds.
         as_of_us: Nothing that arrived later counts, and so none of it supersedes anything; None for no limit.
         removals: At most so many rows with a later arrival are retractions, or, of measurements, which events all their retractions are
             of; None if that is not known.
+        alone: Other rows had arrived too, of which the same is asked elsewhere: an id's newest row stays then, however old its event,
+            for an older one may be among them.
 
     Returns:
         Boolean, row for row.
@@ -51,7 +54,7 @@ def carried(
         part = over(view, rows)
         if not rows.height:
             break
-        keep |= _needed(part, after_us, as_of_us, removals)
+        keep |= _needed(part, after_us, as_of_us, removals, alone=alone)
     return pl.Series(keep)
 
 
@@ -95,7 +98,9 @@ class Removals:
         return int(found["enough"].max() or 1)  # type: ignore[arg-type]
 
 
-def _needed(view: FeatureView, after_us: int, as_of_us: int | None, removals: int | Removals | None) -> Bools:
+def _needed(
+    view: FeatureView, after_us: int, as_of_us: int | None, removals: int | Removals | None, *, alone: bool
+) -> Bools:
     observations, compiled = view.observations, CompiledView(view)
     frame = checked(observations, []).frame
     with Pool(1) as pool:
@@ -127,7 +132,9 @@ def _needed(view: FeatureView, after_us: int, as_of_us: int | None, removals: in
         taken = int(described[RETRACTION].sum())  # what was taken away is among the newest all the same
         keep = min(_ALL, removals + taken + wanted)
     near = np.ones(described.height, np.bool_) if observations.key else _near(compiled, described, after_us, keep)
-    stays = needed_rows(compiled, described.filter(near), oldest=after_us, keep_events=keep)[0]
+    rows = described.filter(near)
+    whole = rows[ENTITY].unique().to_list() if alone and observations.key else ()
+    stays = needed_rows(compiled, rows, oldest=after_us, keep_events=keep, whole=whole)[0]
     found = np.zeros(frame.height, np.bool_)
     found[counting[near]] = stays.to_numpy()
     return found

@@ -98,12 +98,8 @@ def answer_in_stretches(
                     carried(views, together[n], after_us=after, as_of_us=as_of_us, removals=removals)
                 )
             else:  # each stretch by itself; what is left of it is put to what is left of those before
-                kept[n] = pl.concat(
-                    [
-                        kept[n],
-                        own[n].filter(carried(views, own[n], after_us=after, as_of_us=as_of_us, removals=removals)),
-                    ]
-                )
+                left = carried(views, own[n], after_us=after, as_of_us=as_of_us, removals=removals, alone=True)
+                kept[n] = pl.concat([kept[n], own[n].filter(left)])
     return found
 
 

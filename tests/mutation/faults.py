@@ -1389,6 +1389,13 @@ FAULTS = [
         tests="parts",
     ),
     Fault(
+        "an id that moved out of reach is dropped though an older row of it is elsewhere",
+        "R4",
+        "whole = rows[ENTITY].unique().to_list() if alone and observations.key else ()",
+        "whole = ()",
+        tests="parts",
+    ),
+    Fault(
         "what one view needs is carried, and not what another needs of the same rows",
         "R1",
         "        keep |= _needed(",

@@ -126,6 +126,15 @@ def test_an_id_is_carried_however_old_its_event_which_may_move():
     assert kept(frame, al.latest("load"), after=40, removals=0) == [1, 2]
 
 
+def test_an_id_that_moved_out_of_reach_goes_whole_or_not_at_all():
+    frame = rows((30, 31, 1.0, False), (0, 35, 2.0, False), ids=["p", "p"])
+    window = al.window("load", "sum", "25m")
+    assert kept(frame, window, after=40, removals=0) == []
+    # Where the older row is elsewhere, the one that moved the event away from the window must reach it.
+    assert kept(frame, window, after=40, removals=0, alone=True) == [1]
+    assert kept(frame[1:], window, after=40, removals=0, alone=True) == [0]
+
+
 def test_what_any_view_of_the_rows_needs_is_carried():
     frame = rows((0, 1, 1.0, False), (30, 31, 2.0, False))
     observed = al.Observations(frame, ["site"])

@@ -170,9 +170,10 @@ class Routed:
             # What is not needed at one end is not needed later. Without new rows it is not worth a look each time.
             if stretch in own or (state.height and since & (since - 1) == 0):
                 state = pl.concat([state, own.pop(stretch, rows.clear())])
-                state = state.filter(
-                    carried(self.views, state, after_us=end, as_of_us=self.as_of_us, removals=cut.removals)
+                needed = carried(
+                    self.views, state, after_us=end, as_of_us=self.as_of_us, removals=cut.removals, alone=True
                 )
+                state = state.filter(needed)
             if state.height:
                 yield cut.first + stretch + 1, state
 
