@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from alignment.memory import size_text
 from ingestion.instants import from_us
 from ingestion.reading import DROPPED, ERASED, OBSERVATION, POLL, QUARANTINED, RELEASED, RESTAMP, RETIRED
 from ingestion.table import NO_STAMP, LogTable
@@ -61,9 +60,10 @@ class LogInfo:
         def shown(instant: datetime | None) -> str:
             return f"{instant:%Y-%m-%d %H:%M:%S}" if instant else "-"
 
+        size = f"{self.bytes / 1e6:,.1f} MB" if self.bytes >= 1e5 else f"{self.bytes / 1e3:,.1f} kB"
         lines = [
             f"{self.provider} ({self.definition['kind']}, by {', '.join(self.definition['entities']) or 'one series'})",
-            f"  rows      {self.rows:,} in {self.files} files, {size_text(self.bytes)}; position {self.position}",
+            f"  rows      {self.rows:,} in {self.files} files, {size}; position {self.position}",
             f"  events    {shown(self.first_event)} .. {shown(self.last_event)} UTC",
             f"  arrivals  {shown(self.first_arrival)} .. {shown(self.observed_through)} UTC",
             "  columns   " + ", ".join(f"{name}: {dtype}" for name, dtype in self.columns.items()),
