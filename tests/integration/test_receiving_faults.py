@@ -116,13 +116,16 @@ class NatsSender(Sender):
         client = await nats_client.connect(f"nats://127.0.0.1:{self.port}", max_reconnect_attempts=-1)
         stream = client.jetstream()
         await stream.add_stream(name="ROWS", subjects=["rows.>"], storage="file")
-        while not self.enough.is_set():
+        unsure = False  # without an answer the message may be there all the same: it is sent again before the end
+        while unsure or not self.enough.is_set():
             try:
                 headers = {"Nats-Msg-Id": str(self.sent)}
                 await stream.publish("rows.mast", message(self.sent), headers=headers, timeout=2)
             except (nats_client.errors.Error, TimeoutError):
+                unsure = True
                 await asyncio.sleep(0.05)
                 continue
+            unsure = False
             self.sent += 1
             await asyncio.sleep(0.003)
         await client.close()
