@@ -50,7 +50,7 @@ DELAYS = [
 AHEAD = [timedelta(0), timedelta(minutes=10), timedelta(minutes=30), timedelta(hours=1), timedelta(hours=24)]
 
 # Values of a row are one number; each column reads it with its own table, so that few draws give many sorts of value.
-FLOATS = [0.1, 0.2, 0.3, -1.5, 7.25, None, 1e16, 1.0, 0.0, -0.0, 3.3, 1e-3, math.nan, -2.7, math.inf, 12.0]
+FLOATS = [0.1, 0.2, 0.3, -1.5, 7.25, None, 1e16, 1.0, 0.0, -0.0, 3.3, 1e-3, math.nan, -2.7, math.inf, 12.0, -math.inf]
 INTEGERS = [1, 2, None, -3, 2**40, 5, 8, -(2**40), 0, 13, 7]
 BOOLEANS = [True, False, None, True]
 TEXTS = ["ok", "", None, "wet", "é"]
