@@ -94,7 +94,7 @@ def test_rows_that_come_in_parts_go_into_a_bucket_as_into_a_folder(
 
     monkeypatch.setattr(larger, "fits", lambda *_: False)
     log = visits(tmp_path / "logs")
-    made = {place: build(log, into=place, memory_limit="700MiB") for place in (f"{bucket}/one", str(tmp_path / "set"))}
+    made = {place: build(log, into=place, memory_limit="64GiB") for place in (f"{bucket}/one", str(tmp_path / "set"))}
     assert len({one.manifest["content_hash"] for one in made.values()}) == 1
     assert content(f"{bucket}/one") == content(tmp_path / "set")
 
