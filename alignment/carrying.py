@@ -123,15 +123,16 @@ def _needed(
         described = described[counting]
     hides = bool(observations.key) or any(isinstance(one, Latest) and one.skip_null for one in compiled.features)
     start, wanted = compiled.reach(after_us)
+    # Where features without a floor begin to look, and what they may find there.
+    past = (pl.col(EVENT) <= start) & (pl.col(ARRIVAL) <= after_us) & ~pl.col(RETRACTION)
     if removals is None or hides:
         keep = _ALL
     elif isinstance(removals, Removals):
-        past = (pl.col(EVENT) <= start) & (pl.col(ARRIVAL) <= after_us) & ~pl.col(RETRACTION)
         keep = removals.newest(described.filter(past), start, wanted)
     else:
         taken = int(described[RETRACTION].sum())  # what was taken away is among the newest all the same
         keep = min(_ALL, removals + taken + wanted)
-    near = np.ones(described.height, np.bool_) if observations.key else _near(compiled, described, after_us, keep)
+    near = np.ones(described.height, np.bool_) if observations.key else _near(compiled, described, past, after_us, keep)
     rows = described.filter(near)
     whole = rows[ENTITY].unique().to_list() if alone and observations.key else ()
     stays = needed_rows(compiled, rows, oldest=after_us, keep_events=keep, whole=whole)[0]
@@ -140,7 +141,7 @@ def _needed(
     return found
 
 
-def _near(compiled: CompiledView, rows: pl.DataFrame, after_us: int, keep: int) -> Bools:
+def _near(compiled: CompiledView, rows: pl.DataFrame, past: pl.Expr, after_us: int, keep: int) -> Bools:
     """Which rows `needed_rows` has to look at: it is many times slower than this, and most rows of a long series are too old."""
     floor = compiled.floor(after_us)
     event = rows[EVENT].to_numpy()
@@ -148,10 +149,9 @@ def _near(compiled: CompiledView, rows: pl.DataFrame, after_us: int, keep: int) 
         return np.ones(len(event), np.bool_) if floor is None else event >= floor
     if keep >= _ALL or not rows.height:
         return np.ones(len(event), np.bool_)
-    start, _ = compiled.reach(after_us)
     newest = (
         rows.lazy()
-        .filter(pl.col(EVENT) <= start, pl.col(ARRIVAL) <= after_us, ~pl.col(RETRACTION))
+        .filter(past)
         .group_by(ENTITY)
         .agg(pl.col(EVENT).top_k(4 * keep + 64))  # some of them more than once: revisions
         .select(ENTITY, nth=pl.col(EVENT).list.unique().list.sort(descending=True).list.get(keep - 1, null_on_oob=True))
