@@ -61,5 +61,5 @@ def shared() -> Path:
     return folder
 
 
-from object_store import object_store  # noqa: E402, F401 - a fixture; findable only from here on
+from object_store import object_store, proxy  # noqa: E402, F401 - fixtures; findable only from here on
 from services import mosquitto, nats, postgres, redis  # noqa: E402, F401 - fixtures; findable only from here on

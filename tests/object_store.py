@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from faulty_proxy import FaultyProxy
 from services import Server, program
 
 KEY, SECRET = "AKIATESTONLY", "not-a-secret-9f2c71d0e4"
@@ -187,3 +188,12 @@ def object_store() -> Iterator[ObjectStore]:
             yield store.start()
         finally:
             store.stop()
+
+
+@pytest.fixture
+def proxy(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The way to the store, in this process's environment, on which a test may let requests and answers be lost."""
+    with FaultyProxy(object_store.port) as proxy:
+        for name, value in object_store.environment(proxy.endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield proxy

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,14 +34,6 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 COLUMNS = {"meter": pl.String, "kw": pl.Float64}
 FAULTS = ["lost", "failed after", "cut short", "busy", "refused"]
 COMMIT = r"PUT .*/_delta_log/\d+\.json"
-
-
-@pytest.fixture
-def proxy(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    with FaultyProxy(object_store.port) as proxy:
-        for name, value in object_store.environment(proxy.endpoint).items():
-            monkeypatch.setenv(name, value)
-        yield proxy
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,14 +28,6 @@ noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
 views = [al.FeatureView("steps", observations=ingestion.open_log("LOGS", "visits"), features=[al.latest("steps")])]
 spine = al.make_spine({"person": ["ann", "bob"]}, noon, noon + timedelta(hours=1), "10m")
 """
-
-
-@pytest.fixture
-def proxy(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    with FaultyProxy(object_store.port) as proxy:
-        for name, value in object_store.environment(proxy.endpoint).items():
-            monkeypatch.setenv(name, value)
-        yield proxy
 
 
 @pytest.fixture

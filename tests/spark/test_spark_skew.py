@@ -36,6 +36,10 @@ ROW = "@row"
 START = 1_767_225_600_000_000  # 2026-01-01T00:00Z
 
 
+def as_times(us: np.ndarray) -> pl.Series:
+    return pl.Series(us).cast(pl.Datetime("us", "UTC"))
+
+
 def pieces(frame: pl.DataFrame, size: int) -> list[pl.DataFrame]:
     return [frame.slice(at, size) for at in range(0, frame.height, size)]
 
@@ -134,8 +138,8 @@ def test_sensors_of_a_site_that_is_cut_by_time_answer_as_they_do_whole(seed):
         {
             "site": draw.integers(0, 2, 120),
             "sensor": draw.integers(0, 3, 120),
-            "event_time": pl.Series(event).cast(pl.Datetime("us", "UTC")),
-            "arrival_time": pl.Series(event + draw.integers(0, 12, 120) * 600_000_000).cast(pl.Datetime("us", "UTC")),
+            "event_time": as_times(event),
+            "arrival_time": as_times(event + draw.integers(0, 12, 120) * 600_000_000),
             "is_retraction": draw.random(120) < 0.3,
             "log_sequence": np.arange(120),
             "load": draw.standard_normal(120),
@@ -145,7 +149,7 @@ def test_sensors_of_a_site_that_is_cut_by_time_answer_as_they_do_whole(seed):
         {
             "site": draw.integers(0, 2, 60),
             "sensor": draw.integers(0, 3, 60),
-            "prediction_time": pl.Series(START + draw.integers(0, 60, 60) * 600_000_000).cast(pl.Datetime("us", "UTC")),
+            "prediction_time": as_times(START + draw.integers(0, 60, 60) * 600_000_000),
         }
     )
     of_sensor = [al.latest("load"), al.lag("load", "1h"), al.sequence("load", 2)]
@@ -261,8 +265,8 @@ def test_spark_cuts_a_heavy_entity_and_answers_as_the_local_engine_does(spark):
     frame = pl.DataFrame(
         {
             "site": site,
-            "event_time": pl.Series(event).cast(pl.Datetime("us", "UTC")),
-            "arrival_time": pl.Series(event + draw.integers(0, 200, 6_000) * 60_000_000).cast(pl.Datetime("us", "UTC")),
+            "event_time": as_times(event),
+            "arrival_time": as_times(event + draw.integers(0, 200, 6_000) * 60_000_000),
             "is_retraction": draw.random(6_000) < 0.02,
             "log_sequence": np.arange(6_000),
             "load": draw.standard_normal(6_000),
@@ -271,9 +275,7 @@ def test_spark_cuts_a_heavy_entity_and_answers_as_the_local_engine_does(spark):
     spine = pl.DataFrame(
         {
             "site": draw.integers(0, 20, 400),
-            "prediction_time": pl.Series(START + draw.integers(0, 5_000, 400) * 60_000_000).cast(
-                pl.Datetime("us", "UTC")
-            ),
+            "prediction_time": as_times(START + draw.integers(0, 5_000, 400) * 60_000_000),
         }
     ).unique(maintain_order=True)
     view = al.FeatureView(
